@@ -1,0 +1,11 @@
+# The CUDA backend: asked for (ON), refused (OFF) or taken if it is there (AUTO). One line says which and why.
+if(NOT TANDEM_CUDA MATCHES "^(AUTO|ON|OFF)$")
+  message(FATAL_ERROR "TANDEM_CUDA must be AUTO, ON or OFF, got '${TANDEM_CUDA}'")
+endif()
+if(TANDEM_CUDA STREQUAL "ON")
+  message(FATAL_ERROR "TANDEM_CUDA=ON: this version has no CUDA kernels yet; configure with -DTANDEM_CUDA=OFF")
+elseif(TANDEM_CUDA STREQUAL "AUTO")
+  set(TANDEM_CUDA_STATUS "CUDA off (this version has no CUDA kernels yet)")
+else()
+  set(TANDEM_CUDA_STATUS "CUDA off (TANDEM_CUDA=OFF)")
+endif()

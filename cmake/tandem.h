@@ -1,0 +1,23 @@
+// The umbrella header, installed as "tandem/tandem.h".
+#pragma once
+
+#include "tandem/core/autograd.h"
+#include "tandem/core/error.h"
+#include "tandem/core/ops.h"
+#include "tandem/core/random.h"
+#include "tandem/core/safetensors.h"
+#include "tandem/core/tensor.h"
+#include "tandem/core/threads.h"
+#include "tandem/core/version.h"
+#include "tandem/data/data_loader.h"
+#include "tandem/data/digits.h"
+#include "tandem/data/mnist.h"
+#include "tandem/layers/activation.h"
+#include "tandem/layers/batch_norm.h"
+#include "tandem/layers/build.h"
+#include "tandem/layers/conv2d.h"
+#include "tandem/layers/dense.h"
+#include "tandem/layers/pool.h"
+#include "tandem/layers/sequential.h"
+#include "tandem/optim/optimizer.h"
+#include "tandem/optim/schedule.h"

@@ -1,0 +1,238 @@
+// The whole backend contract: every kernel is a plain struct, a *kernel call as a value*.
+//
+// The types of its operands say how each is used, which is all that a recorder, a planner or a
+// printer has to know; everything else is a scalar. `run(Cpu, k)` lives in core/cpu/, `run(Cuda, k)`
+// in cuda/; a missing half is a link error. Kernels see Views, never a Tensor, and check nothing:
+// the op that launches them has checked every shape, dtype and device.
+//
+// Unless a line says otherwise: floating operands of one call share one dtype (float32 or float64),
+// `In`s with null data are absent options, outputs never alias inputs.
+#pragma once
+
+#include <algorithm>
+#include <concepts>
+#include <tuple>
+
+#include "tandem/core/device.h"
+#include "tandem/core/dtype.h"
+#include "tandem/core/shape.h"
+
+namespace tandem {
+
+// ---- operands --------------------------------------------------------------------------------
+
+// Contiguous row-major elements on one device. Does not own them.
+struct View {
+  void* data = nullptr;
+  Shape dims;
+  Dtype dtype = Dtype::float32;
+  Device device;
+
+  template <class T>
+  T* as() const {
+    return static_cast<T*>(data);
+  }
+  explicit operator bool() const { return data != nullptr; }
+};
+
+enum class Use : uint8_t { in, out, inout, rows_in, rows_out, sum, slots };
+
+template <Use U>
+struct Operand : View {
+  static constexpr Use use = U;
+  Operand() = default;
+  template <class T>
+    requires std::convertible_to<const T&, View>
+  Operand(const T& tensor) : View(tensor) {}
+};
+using In = Operand<Use::in>;            // read, whole
+using Out = Operand<Use::out>;          // written, whole
+using InOut = Operand<Use::inout>;      // state: read and written in place, whole
+using RowsIn = Operand<Use::rows_in>;   // row i is read only for row i of the outputs, or to add to a Sum
+using RowsOut = Operand<Use::rows_out>; // row i depends on row i of the RowsIn only
+using Sum = Operand<Use::sum>;          // [lanes, ...]: per lane the sum over its rows; added up by Merge
+using Slots = Operand<Use::slots>;      // [chunks, ...]: one row per chunk of rows, merged by a later call
+
+// How the rows (axis 0) of a batch are cut, from the shape alone, so that sums have one order on any
+// number of threads: chunks of `rows` rows, and at most 8 lanes, each a contiguous run of chunks.
+struct Chunking {
+  int64_t n, rows;
+  int64_t chunks() const { return (n + rows - 1) / rows; }
+  int64_t lanes() const { return chunks() < 8 ? chunks() : 8; }
+  int64_t chunk_begin(int64_t chunk) const { return chunk * rows < n ? chunk * rows : n; }
+  int64_t lane_begin(int64_t lane) const { return chunk_begin(lane * chunks() / lanes()); }
+};
+inline Chunking chunking(const Shape& x) {
+  const int64_t n = x[0];
+  if (x.rank() >= 3) return {n, 2};
+  return {n, n <= 256 ? (n > 0 ? n : 1) : 128};
+}
+
+// Names the struct and lists its fields once, operands and scalars alike.
+#define TANDEM_KERNEL(NAME, ...)             \
+  static constexpr const char* name = #NAME; \
+  auto fields() const { return std::tie(__VA_ARGS__); }
+
+// ---- elementwise -------------------------------------------------------------------------------
+
+// y = value, converted to y's dtype (any dtype).
+struct Fill { Out y; double value; TANDEM_KERNEL(Fill, y, value) };
+// y = x, converted to y's dtype (any dtype to any).
+struct Cast { RowsIn x; RowsOut y; TANDEM_KERNEL(Cast, x, y) };
+// y = x * scale + shift, each rounded to the dtype first; two roundings.
+struct Affine { RowsIn x; RowsOut y; double scale, shift; TANDEM_KERNEL(Affine, x, y, scale, shift) };
+
+enum class UnaryOp : uint8_t { exp, log, sqrt, abs, relu, sigmoid, tanh };
+// y = op(x); formulas in scalar_math.h.
+struct Unary { RowsIn x; RowsOut y; UnaryOp op; TANDEM_KERNEL(Unary, x, y, op) };
+// dx = dy * op'(.), from `saved`: x for log and abs, y for the others.
+struct UnaryGrad { RowsIn saved, dy; RowsOut dx; UnaryOp op; TANDEM_KERNEL(UnaryGrad, saved, dy, dx, op) };
+
+// step(a, b) = 1 where a > b, 1/2 where a == b, else 0; equal(a, b) = 1 where a == b, else 0.
+enum class BinaryOp : uint8_t { add, sub, mul, div, maximum, minimum, step, equal };
+// y = op(a, b); a and b broadcast to y's shape by NumPy's rules.
+struct Binary { In a, b; Out y; BinaryOp op; TANDEM_KERNEL(Binary, a, b, y, op) };
+// sum += g.
+struct AddTo { In g; InOut sum; TANDEM_KERNEL(AddTo, g, sum) };
+// x *= *factor (one element of the same dtype).
+struct Scale { In factor; InOut x; TANDEM_KERNEL(Scale, factor, x) };
+
+// ---- shape and rows ----------------------------------------------------------------------------
+
+// y's axis i is x's axis perm[i] (any dtype).
+struct Permute { In x; Out y; Shape perm; TANDEM_KERNEL(Permute, x, y, perm) };
+// y = x broadcast to y's shape.
+struct Expand { In x; Out y; TANDEM_KERNEL(Expand, x, y) };
+// y = x[.., begin : begin + y.dims[axis], ..] along `axis` (any dtype).
+struct Slice { In x; Out y; int axis; int64_t begin; TANDEM_KERNEL(Slice, x, y, axis, begin) };
+// y[.., begin : begin + x.dims[axis], ..] = x; the rest of y is kept (any dtype).
+struct Place { In x; InOut y; int axis; int64_t begin; TANDEM_KERNEL(Place, x, y, axis, begin) };
+// y[i] = x[index[i]], rows of axis 0 (any dtype; index int32, in range).
+struct GatherRows { In x, index; Out y; TANDEM_KERNEL(GatherRows, x, index, y) };
+// dx = 0, then dx[index[i]] += dy[i] in order of i.
+struct GatherRowsGrad { In dy, index; Out dx; TANDEM_KERNEL(GatherRowsGrad, dy, index, dx) };
+// y[i] = images[index[i]] * scale: uint8 [N, H, W, C] to floating [B, H, W, C]. With `shifts` (int32
+// [B, 2]), image i moves down by shifts[i][0] and right by shifts[i][1]; what enters is 0.
+struct GatherImages {
+  In images, index, shifts; Out y; double scale;
+  TANDEM_KERNEL(GatherImages, images, index, shifts, y, scale)
+};
+
+// ---- reductions --------------------------------------------------------------------------------
+
+enum class ReduceOp : uint8_t { sum, mean, max };
+// y = op over the axes in which y's extent is 1 (same rank). Sums run in float64, in index order.
+// An absent x extent of 0 gives 0 for sum, NaN for mean; the op refuses max.
+struct Reduce { In x; Out y; ReduceOp op; TANDEM_KERNEL(Reduce, x, y, op) };
+// total = the lanes of `parts` added in order (parts.dims[0] lanes; parts may be float64 when total is not).
+struct Merge { In parts; Out total; TANDEM_KERNEL(Merge, parts, total) };
+// squares[0] += sum of x^2 (squares is float64). For gradient-norm clipping.
+struct SumSquares { In x; InOut squares; TANDEM_KERNEL(SumSquares, x, squares) };
+// factor = min(1, max_norm / (sqrt(squares[0]) + 1e-6)), as PyTorch's clip_grad_norm_.
+struct ClipFactor { In squares; Out factor; double max_norm; TANDEM_KERNEL(ClipFactor, squares, factor, max_norm) };
+
+// ---- matrix products ---------------------------------------------------------------------------
+
+// y[M, N] = op(a) op(b), op = transpose where asked.
+struct MatMul { In a, b; Out y; bool transpose_a, transpose_b; TANDEM_KERNEL(MatMul, a, b, y, transpose_a, transpose_b) };
+// y[N, O] = x[N, I] w[O, I]^T + b[O] (b may be absent).
+struct Linear { RowsIn x; In w, b; RowsOut y; TANDEM_KERNEL(Linear, x, w, b, y) };
+// dx[N, I] = dy[N, O] w[O, I].
+struct LinearDx { RowsIn dy; In w; RowsOut dx; TANDEM_KERNEL(LinearDx, dy, w, dx) };
+// dw[lanes, O, I] = sum over rows of dy[N, O]^T x[N, I].
+struct LinearDw { RowsIn dy, x; Sum dw; TANDEM_KERNEL(LinearDw, dy, x, dw) };
+// db[lanes, C] = sums over all axes but the last (db is float64).
+struct SumRows { RowsIn dy; Sum db; TANDEM_KERNEL(SumRows, dy, db) };
+
+// A sliding window over H and W of an [N, H, W, C] tensor.
+struct Window {
+  int64_t kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1, padding_h = 0, padding_w = 0,
+          dilation_h = 1, dilation_w = 1;
+};
+// Cross-correlation, channels-last: y[N, H', W', O] = x[N, H, W, C] * w[O, kh, kw, C/groups] + b[O].
+struct Conv { RowsIn x; In w, b; RowsOut y; Window window; int64_t groups; TANDEM_KERNEL(Conv, x, w, b, y, window, groups) };
+struct ConvDx { RowsIn dy; In w; RowsOut dx; Window window; int64_t groups; TANDEM_KERNEL(ConvDx, dy, w, dx, window, groups) };
+// dw[lanes, O, kh, kw, C/groups].
+struct ConvDw { RowsIn dy, x; Sum dw; Window window; int64_t groups; TANDEM_KERNEL(ConvDw, dy, x, dw, window, groups) };
+
+// ---- pooling -----------------------------------------------------------------------------------
+
+// y = largest value of each window, `index` (int32) its position iy * W + ix in x's image. Padding
+// never wins; among equals the first in window order; a NaN wins over everything.
+struct MaxPool { RowsIn x; RowsOut y, index; Window window; TANDEM_KERNEL(MaxPool, x, y, index, window) };
+struct MaxPoolGrad { RowsIn dy, index; RowsOut dx; TANDEM_KERNEL(MaxPoolGrad, dy, index, dx) };
+// y = mean of each window; padding counts as zeros when count_padding, else is left out.
+struct AvgPool { RowsIn x; RowsOut y; Window window; bool count_padding; TANDEM_KERNEL(AvgPool, x, y, window, count_padding) };
+struct AvgPoolGrad { RowsIn dy; RowsOut dx; Window window; bool count_padding; TANDEM_KERNEL(AvgPoolGrad, dy, dx, window, count_padding) };
+
+// ---- batch norm --------------------------------------------------------------------------------
+// x is any rank >= 2; channels lie on `axis`. mean, rstd, moments and the gradient sums are float64,
+// running statistics and gamma, beta have x's dtype.
+
+// moments[chunk] = {mean[C], M2[C]}: mean and sum of squared deviations of the chunk's rows, in two passes.
+struct BnMoments { RowsIn x; Slots moments; int axis; TANDEM_KERNEL(BnMoments, x, moments, axis) };
+// Merges the chunks (Chan, Golub, LeVeque 1979) of a batch with `rows` rows and `per_row` values of a
+// channel in each: mean[C], rstd[C] = 1/sqrt(var + eps) with the biased variance (0 when var and eps are 0).
+// Then, if running_mean is there: batches += 1 (int64), running = (1 - w) running + w batch, with
+// w = 1/batches when cumulative, else new_weight, and the unbiased variance when `unbiased`.
+// A channel with a non-finite batch statistic leaves its running statistics alone.
+struct BnFinish {
+  In moments; Out mean, rstd; InOut running_mean, running_var, batches;
+  int64_t rows, chunk_rows, per_row; double eps, new_weight; bool cumulative, unbiased;
+  TANDEM_KERNEL(BnFinish, moments, mean, rstd, running_mean, running_var, batches, rows, chunk_rows,
+                per_row, eps, new_weight, cumulative, unbiased)
+};
+// mean, rstd from running statistics, for eval.
+struct BnFromRunning { In running_mean, running_var; Out mean, rstd; double eps; TANDEM_KERNEL(BnFromRunning, running_mean, running_var, mean, rstd, eps) };
+// y = (x - mean) * (rstd * gamma) + beta, in float64; gamma, beta may be absent.
+struct BnApply { RowsIn x; In mean, rstd, gamma, beta; RowsOut y; int axis; TANDEM_KERNEL(BnApply, x, mean, rstd, gamma, beta, y, axis) };
+// sums[lanes, 2, C] = {sum dy, sum dy * xhat}, xhat = (x - mean) * rstd.
+struct BnGradSums { RowsIn dy, x; In mean, rstd; Sum sums; int axis; TANDEM_KERNEL(BnGradSums, dy, x, mean, rstd, sums, axis) };
+// dx = gamma * rstd * (dy - sums[0]/n - xhat * sums[1]/n) for batch statistics over n values
+// (Ioffe and Szegedy 2015, section 3); without sums, eval: dx = gamma * rstd * dy.
+struct BnGradApply { RowsIn dy, x; In mean, rstd, gamma, sums; RowsOut dx; int axis; int64_t n; TANDEM_KERNEL(BnGradApply, dy, x, mean, rstd, gamma, sums, dx, axis, n) };
+
+// ---- softmax and losses ------------------------------------------------------------------------
+
+// Along the last axis: y = softmax(x), or its logarithm.
+struct Softmax { RowsIn x; RowsOut y; bool log; TANDEM_KERNEL(Softmax, x, y, log) };
+struct SoftmaxGrad { RowsIn y, dy; RowsOut dx; bool log; TANDEM_KERNEL(SoftmaxGrad, y, dy, dx, log) };
+// loss[i] = -sum_c t_c log softmax(x[i])_c, t = (1 - s) onehot(label[i]) + s/C, s = smoothing; labels int32.
+struct CrossEntropy { RowsIn x, label; RowsOut loss; double smoothing; TANDEM_KERNEL(CrossEntropy, x, label, loss, smoothing) };
+// dx[i] = dloss[i] * (softmax(x[i]) - t). dloss is [N], or [1] for all rows.
+struct CrossEntropyGrad { RowsIn x, label; In dloss; RowsOut dx; double smoothing, scale; TANDEM_KERNEL(CrossEntropyGrad, x, label, dloss, dx, smoothing, scale) };
+
+// ---- randomness --------------------------------------------------------------------------------
+
+// y[i] = x[i] / (1 - p) where the i-th draw of Philox(key, *call) is >= p, else 0. `call` is int64.
+struct Dropout { RowsIn x; In call; RowsOut y; uint64_t key; double p; TANDEM_KERNEL(Dropout, x, call, y, key, p) };
+
+// ---- optimizers --------------------------------------------------------------------------------
+// `hyper` is float64, read at run time so that schedules may write it between steps.
+
+// hyper = {lr, momentum, weight_decay, dampening}. g += wd p; v = first ? g : momentum v + (1 - dampening) g;
+// p -= lr (nesterov ? g + momentum v : v). v is absent when momentum is 0. As torch.optim.SGD.
+struct Sgd { In g, hyper; InOut p, v; bool nesterov, first; TANDEM_KERNEL(Sgd, g, hyper, p, v, nesterov, first) };
+// hyper = {lr, beta1, beta2, eps, weight_decay, step}. Kingma and Ba 2015, algorithm 1, with
+// p -= lr/(1-b1^t) m / (sqrt(v/(1-b2^t)) + eps); decoupled: p *= 1 - lr wd first (Loshchilov and Hutter 2019),
+// else g += wd p. As torch.optim.Adam and AdamW.
+struct Adam { In g, hyper; InOut p, m, v; bool decoupled; TANDEM_KERNEL(Adam, g, hyper, p, m, v, decoupled) };
+
+// ---- every kernel, once --------------------------------------------------------------------------
+
+#define TANDEM_KERNELS(X)                                                                             \
+  X(Fill) X(Cast) X(Affine) X(Unary) X(UnaryGrad) X(Binary) X(AddTo) X(Scale)                         \
+  X(Permute) X(Expand) X(Slice) X(Place) X(GatherRows) X(GatherRowsGrad) X(GatherImages)              \
+  X(Reduce) X(Merge) X(SumSquares) X(ClipFactor)                                                      \
+  X(MatMul) X(Linear) X(LinearDx) X(LinearDw) X(SumRows) X(Conv) X(ConvDx) X(ConvDw)                  \
+  X(MaxPool) X(MaxPoolGrad) X(AvgPool) X(AvgPoolGrad)                                                 \
+  X(BnMoments) X(BnFinish) X(BnFromRunning) X(BnApply) X(BnGradSums) X(BnGradApply)                   \
+  X(Softmax) X(SoftmaxGrad) X(CrossEntropy) X(CrossEntropyGrad) X(Dropout) X(Sgd) X(Adam)
+
+#define TANDEM_DECLARE(K) \
+  void run(Cpu, const K&); \
+  void run(Cuda, const K&);
+TANDEM_KERNELS(TANDEM_DECLARE)
+#undef TANDEM_DECLARE
+
+}  // namespace tandem

@@ -1,0 +1,39 @@
+// Storage: reference-counted bytes behind one or more tensors, served from a pool.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "tandem/core/device.h"
+
+namespace tandem {
+
+// Owns `bytes` bytes (64-byte aligned, uninitialised) on one device and returns them to the pool.
+// `version` counts in-place changes, so that backward can refuse values changed since they were saved.
+struct Storage {
+  Storage(size_t bytes, Device device);  // throws OutOfMemory or DeviceError
+  ~Storage();
+  Storage(const Storage&) = delete;
+  Storage& operator=(const Storage&) = delete;
+
+  void* const data;
+  const size_t bytes;
+  const Device device;
+  uint64_t version = 0;
+};
+
+// What the pool did since the program started. A training loop of fixed shapes stops moving
+// `system_allocations` after its second step.
+struct MemoryStats {
+  uint64_t system_allocations;  // blocks asked of the operating system
+  uint64_t bytes_in_use;        // held by live tensors
+  uint64_t bytes_peak;          // largest bytes_in_use so far
+  uint64_t bytes_cached;        // held by the pool for reuse
+};
+MemoryStats memory_stats();
+
+// Gives the pool's unused memory back to the operating system.
+void release_cached_memory();
+
+}  // namespace tandem

@@ -1,0 +1,65 @@
+// DataLoader: batches of a Dataset, shuffled from a seed.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "tandem/data/dataset.h"
+
+namespace tandem {
+
+// What happens to rows that do not fill a batch: a smaller last batch, none, or a larger one before it.
+enum class LastBatch { keep, drop, merge };
+LastBatch parse_last_batch(const std::string& name);  // throws ValueError listing the names
+
+struct DataLoaderOptions {
+  int64_t batch_size = 128;
+  bool shuffle = true;
+  uint64_t seed = 0;      // order of epoch e: stream "shuffle/e"; shifts: stream "augment/e"
+  LastBatch last_batch = LastBatch::keep;
+  int64_t shift = 0;      // random shifts of up to this many pixels each way (uint8 images)
+  bool prefetch = false;  // make the next batch on a thread of its own
+  Device device = {};
+  Dtype dtype = Dtype::float32;
+};
+
+struct Batch {
+  Tensor x, y;  // x[B, ...] floating, y int32 [B]
+};
+
+// Each begin() starts the next epoch (0, 1, 2, ...); set_epoch chooses it. Batches depend on the options and
+// the epoch alone, not on prefetch or threads. An error in the loading thread is thrown by the iterator.
+// Throws ValueError: batch_size < 1, or so large that no batch is left.
+class DataLoader {
+ public:
+  DataLoader(Dataset data, DataLoaderOptions options = {});
+  ~DataLoader();
+  DataLoader(DataLoader&&) noexcept;
+
+  int64_t batches() const;  // per epoch
+  int64_t samples() const;  // per epoch: rows served
+  const Dataset& data() const;
+  void set_epoch(int64_t epoch);
+  int64_t epoch() const;  // the one that begin() will start next
+  // Batch `index` of `epoch`, made here and now: for callers that walk by step.
+  Batch batch(int64_t epoch, int64_t index) const;
+  // The row numbers of an epoch in order; their hash proves two runs saw the same batches.
+  std::vector<int32_t> order(int64_t epoch) const;
+
+  struct Iterator {
+    Batch operator*() const;
+    Iterator& operator++();
+    bool operator!=(const Iterator& other) const { return index != other.index; }
+    DataLoader* loader;
+    int64_t epoch, index;
+  };
+  Iterator begin();
+  Iterator end();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace tandem

@@ -1,0 +1,58 @@
+// Layers without parameters that keep the shape: ReLU, Sigmoid, Tanh, Dropout.
+#pragma once
+
+#include <string>
+
+#include "tandem/core/ops.h"
+#include "tandem/layers/module.h"
+
+namespace tandem {
+
+class ReLU : public Module {
+ public:
+  Tensor forward(const Tensor& x) override { return relu(x); }
+  Shape output_shape(const Shape& x) const override { return x; }
+  std::string kind() const override { return "relu"; }
+  std::string text() const override { return "relu"; }
+  std::unique_ptr<Module> clone() const override { return std::make_unique<ReLU>(); }
+};
+
+class Sigmoid : public Module {
+ public:
+  Tensor forward(const Tensor& x) override { return sigmoid(x); }
+  Shape output_shape(const Shape& x) const override { return x; }
+  std::string kind() const override { return "sigmoid"; }
+  std::string text() const override { return "sigmoid"; }
+  std::unique_ptr<Module> clone() const override { return std::make_unique<Sigmoid>(); }
+};
+
+class Tanh : public Module {
+ public:
+  Tensor forward(const Tensor& x) override { return tanh(x); }
+  Shape output_shape(const Shape& x) const override { return x; }
+  std::string kind() const override { return "tanh"; }
+  std::string text() const override { return "tanh"; }
+  std::unique_ptr<Module> clone() const override { return std::make_unique<Tanh>(); }
+};
+
+// In training, zeroes each element with probability p and scales the rest by 1 / (1 - p); nothing in eval.
+// Masks come from the stream "dropout/<layer name>" of the model's seed and the number of the call.
+class Dropout : public Module {
+ public:
+  explicit Dropout(double p = 0.5);  // throws ValueError unless 0 <= p < 1
+  Tensor forward(const Tensor& x) override;
+  Shape output_shape(const Shape& x) const override { return x; }
+  std::string kind() const override { return "dropout"; }
+  std::string text() const override;
+  std::unique_ptr<Module> clone() const override;
+
+ protected:
+  void on_init(uint64_t seed) override;
+
+ private:
+  double p_;
+  uint64_t key_;
+  Tensor call_;  // int64: calls in training so far
+};
+
+}  // namespace tandem

@@ -1,0 +1,101 @@
+// Module: something with parameters, buffers and a forward pass. Layers, and whole models.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tandem/core/parameter.h"
+#include "tandem/core/tensor.h"
+#include "tandem/layers/init.h"
+
+namespace tandem {
+
+struct Buffer {
+  std::string name;  // "bn1.running_mean"
+  Tensor tensor;
+};
+using StateDict = std::vector<std::pair<std::string, Tensor>>;
+
+// What a Module shows of itself to whoever walks it (parameters(), to(), clone() ...).
+// Called by Module::members in a fixed order; names are local ("weight"), paths are made by the walker.
+class MemberVisitor {
+ public:
+  virtual ~MemberVisitor() = default;
+  virtual void parameter(const char* name, Tensor& tensor, Role role, const Init& init, int64_t fan_in,
+                         int64_t fan_out) = 0;
+  virtual void buffer(const char* name, Tensor& tensor) = 0;
+  virtual void child(const std::string& name, class Module& module) = 0;
+};
+
+// Modules move but do not copy; clone() copies deeply. New modules are in training mode.
+class Module {
+ public:
+  virtual ~Module() = default;
+  Module(const Module&) = delete;
+  Module& operator=(const Module&) = delete;
+
+  // y for x. Implementations call ops or other modules, and throw ShapeError naming the layer.
+  virtual Tensor forward(const Tensor& x) = 0;
+  Tensor operator()(const Tensor& x) { return forward(x); }
+
+  // The shape of forward's result (axis 0, the batch, included); throws ShapeError if x does not fit.
+  virtual Shape output_shape(const Shape& x) const = 0;
+  // "dense", "conv", "bn": what unnamed layers are numbered by in a Sequential.
+  virtual std::string kind() const = 0;
+  // The layer as the builder's text, "dense:512"; see layers/build.h. Empty if it cannot be written so.
+  virtual std::string text() const { return ""; }
+  // Shows every parameter, buffer and child, always in the same order. Modules without any keep this one.
+  virtual void members(MemberVisitor&) {}
+  // A deep copy: same values, nothing shared. Throws ValueError where a user's Module does not define it.
+  virtual std::unique_ptr<Module> clone() const;
+
+  std::vector<Parameter> parameters();  // with full names, "dense1.weight"
+  std::vector<Buffer> buffers();
+  StateDict state_dict();  // parameters and buffers in order of members; shares storage
+  // Copies values in by name, all or nothing. strict: names must match exactly; otherwise what is on both
+  // sides is taken. Throws ModelFileError saying which name or shape does not fit. `source` names the origin.
+  void load_state_dict(const StateDict& state, bool strict = true, const std::string& source = "load");
+
+  // Draws every parameter anew from `seed`, and restarts the layers' own streams.
+  void init(uint64_t seed);
+  Module& train(bool on = true);
+  Module& eval() { return train(false); }
+  bool is_training() const { return training_; }
+  Module& to(Device device);  // in place: handles held elsewhere follow
+  Module& to(Dtype dtype);    // floating parameters and buffers
+  void set_requires_grad(bool on);
+
+  // The name in error texts and streams, "bn1" or "block.bn1"; set by the parent.
+  const std::string& name() const { return name_; }
+  void set_name(const std::string& name);
+
+ protected:
+  Module() = default;
+  Module(Module&&) = default;
+  Module& operator=(Module&&) = default;
+  // `Dense "dense1"`, for error texts.
+  std::string label(const char* type) const;
+  // Called by init on every module, after its parameters were drawn.
+  virtual void on_init(uint64_t /*seed*/) {}
+
+ private:
+  std::string name_;
+  bool training_ = true;
+};
+
+// A table as Keras prints it: layer, output shape, parameters; then the totals. `input` without the batch axis.
+std::string summary(Module& model, const Shape& input);
+
+// The model's state as safetensors; metadata says how to build it (layers, input shape) if it can be written so.
+// Throws IoError; the file is written whole or not at all.
+void save(Module& model, const std::string& path, const std::vector<std::pair<std::string, std::string>>& metadata = {});
+struct LoadOptions {
+  bool strict = true;
+};
+// Copies a file's values into the model, all or nothing. Throws ModelFileError.
+void load(Module& model, const std::string& path, LoadOptions options = {});
+
+}  // namespace tandem

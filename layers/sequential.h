@@ -1,0 +1,44 @@
+// Sequential: layers one after the other.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tandem/layers/module.h"
+
+namespace tandem {
+
+// Unnamed layers are called kind + ordinal of that kind ("dense1", "bn1", "dense2"), so a Dense keeps its name,
+// and with it its initial weights, with or without a BatchNorm before it.
+class Sequential : public Module {
+ public:
+  explicit Sequential(uint64_t seed = 0) : seed_(seed) {}
+
+  // Constructs a layer at the end and draws its parameters from the model's seed.
+  template <class L, class... Args>
+  L& add(Args&&... args) {
+    return static_cast<L&>(append(std::make_unique<L>(std::forward<Args>(args)...)));
+  }
+  // Takes the layer; `name` overrides the automatic one. Throws ValueError if the name is taken. Draws its
+  // parameters from the model's seed unless keep_values.
+  Module& append(std::unique_ptr<Module> layer, const std::string& name = "", bool keep_values = false);
+
+  size_t size() const { return layers_.size(); }
+  Module& operator[](size_t i) { return *layers_[i].second; }
+  const Module& operator[](size_t i) const { return *layers_[i].second; }
+
+  Tensor forward(const Tensor& x) override;
+  Shape output_shape(const Shape& x) const override;
+  std::string kind() const override { return "sequential"; }
+  std::string text() const override;  // "dense:512,bn,relu"; empty if a layer has no text
+  void members(MemberVisitor& v) override;
+  std::unique_ptr<Module> clone() const override;
+
+ private:
+  uint64_t seed_;
+  std::vector<std::pair<std::string, std::unique_ptr<Module>>> layers_;
+};
+
+}  // namespace tandem
