@@ -1,0 +1,64 @@
+#include "helpers.h"
+
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <iostream>
+
+#include "catch.hpp"
+#include "tandem/core/error.h"
+#include "tandem/core/random.h"
+#include "tandem/data/mnist.h"
+
+namespace tandem::test {
+
+std::optional<std::string> require_mnist() {
+  if (auto dir = find_mnist("mnist")) return dir;
+  const char* ci = std::getenv("CI");
+  if (ci && std::string(ci) == "true") FAIL("CI=true, but MNIST is neither in TANDEM_DATA nor in the cache");
+  std::cout << "SKIPPED: MNIST is neither in TANDEM_DATA nor in the cache; `tandem data fetch mnist` gets it"
+            << std::endl;
+  return std::nullopt;
+}
+
+std::string error_of(const std::function<void()>& f) {
+  try {
+    f();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  FAIL("expected an exception, but none was thrown");
+  return "";
+}
+
+std::vector<double> values(const Tensor& x) { return x.to(Dtype::float64).to_vector<double>(); }
+
+std::vector<uint8_t> bytes(const Tensor& x) {
+  const View view = x;
+  std::vector<uint8_t> out(static_cast<size_t>(x.numel() * size_of(x.dtype())));
+  if (!out.empty()) std::memcpy(out.data(), view.data, out.size());
+  return out;
+}
+
+Tensor random(const Shape& shape, uint64_t seed, Dtype dtype, double low, double high) {
+  Tensor x = empty(shape, {.dtype = dtype});
+  fill_uniform(x, low, high, Stream(seed, "test"));
+  return x;
+}
+
+TempDir::TempDir() {
+  static std::atomic<int> count = 0;
+  path_ = std::filesystem::temp_directory_path() /
+          ("tandem-test-" + std::to_string(getpid()) + "-" + std::to_string(count++));
+  std::filesystem::create_directories(path_);
+}
+
+TempDir::~TempDir() {
+  std::error_code ignored;
+  std::filesystem::remove_all(path_, ignored);
+}
+
+}  // namespace tandem::test

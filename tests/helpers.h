@@ -1,0 +1,42 @@
+// What many tests need: MNIST or a reason to skip, messages of exceptions, bytes of tensors.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tandem/core/tensor.h"
+
+namespace tandem::test {
+
+// The folder with MNIST ($TANDEM_DATA or the cache). Empty, after a line "SKIPPED: why" that ctest
+// understands, if there is none; then the test returns. With CI=true the test fails instead.
+std::optional<std::string> require_mnist();
+
+// The message of the tandem::Error that `f` throws; fails the test if it throws nothing or something else.
+std::string error_of(const std::function<void()>& f);
+
+// The elements as float64 (from any dtype), and as raw bytes.
+std::vector<double> values(const Tensor& x);
+std::vector<uint8_t> bytes(const Tensor& x);
+
+// A floating tensor of values in [low, high) that depend on `seed` alone.
+Tensor random(const Shape& shape, uint64_t seed, Dtype dtype = Dtype::float32, double low = -1,
+              double high = 1);
+
+// A folder of this test's own under the system's temporary folder, removed at the end.
+class TempDir {
+ public:
+  TempDir();
+  ~TempDir();
+  TempDir(const TempDir&) = delete;
+  TempDir& operator=(const TempDir&) = delete;
+  const std::string& path() const { return path_; }
+  std::string file(const std::string& name) const { return path_ + "/" + name; }
+
+ private:
+  std::string path_;
+};
+
+}  // namespace tandem::test
