@@ -1,0 +1,119 @@
+// Training and evaluating a model, without printing or writing anything: `train` and `compare` both stand on
+// this. Everything here may run in several threads at once, on different models.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "exit_code.h"
+#include "tandem/data/data_loader.h"
+#include "tandem/layers/sequential.h"
+
+namespace tandem::app {
+
+// What to train, on what, and how: the flags of `tandem train`, with their defaults.
+struct TrainSettings {
+  // The network: a named model (mlp, w1, w2, w3, lenet) or the builder's text, with or without batch norm.
+  std::string model = "w2";
+  std::string layers;
+  bool bn = true;
+
+  std::string dataset = "auto";  // auto: MNIST if it is found, else the built-in digits
+  std::string data_dir;          // empty: $TANDEM_DATA or the cache
+  int64_t shift = 0;             // random shifts of training images by up to this many pixels
+
+  int64_t epochs = 3;
+  int64_t max_steps = 0;  // > 0: stop there, even within an epoch
+  std::optional<int64_t> batch_size;  // unset: the model's own (WORKLOADS: w1 60, the others 128)
+  std::string last_batch = "drop";
+
+  std::string optimizer = "sgd";  // sgd, adam, adamw
+  std::optional<double> lr;       // unset: the model's own with SGD, 0.001 with Adam and AdamW
+  double momentum = 0.9;
+  bool nesterov = false;
+  double weight_decay = 0;
+  std::string decay = "weights";  // which parameters weight decay reaches: weights, all
+  double clip = 0;                // > 0: the largest norm of all gradients together
+  double label_smoothing = 0;
+  std::string schedule = "cosine";  // constant, step, cosine, one-cycle
+  int64_t warmup = 0;               // steps
+  int64_t step_size = 0;            // step schedule: steps between drops; 0: a third of all
+  double gamma = 0.1;               // step schedule: factor of a drop
+
+  uint64_t seed = 1;
+  int64_t eval_every = 0;  // steps between validations; 0: once an epoch. The last step always has one
+  int64_t log_every = 10;  // steps between records of the training loss
+
+  std::string device = "cpu";
+  int64_t threads = 0;  // 0: the cores this process may use
+  std::string dtype = "float32";
+};
+
+// Fills what depends on the model: layers, batch_size, lr, step_size stays 0. Throws ValueError.
+TrainSettings resolve(TrainSettings settings);
+
+struct Splits {
+  Dataset train, validation, test;  // validation: the last 5,000 training images
+  std::string notice;               // a sentence for the user when the built-in digits stand in; else empty
+};
+// Throws DataError when the data set that was named is missing or corrupt.
+Splits load_data(const TrainSettings& settings);
+
+// A fresh model for images of shape `input`, [28, 28, 1], on the settings' device. Throws ValueError, ShapeError.
+std::unique_ptr<Sequential> make_model(const TrainSettings& settings, const Shape& input);
+
+// The batches of training, in an order given by the seed alone.
+DataLoader make_loader(const Dataset& data, const TrainSettings& settings);
+int64_t total_steps(const DataLoader& loader, const TrainSettings& settings);
+
+// How a model does on a data set.
+struct Evaluation {
+  double loss = 0, accuracy = 0;   // mean cross-entropy in nats; 0..1
+  int64_t correct = 0, count = 0;
+  int64_t classes = 0;
+  std::vector<int64_t> confusion;  // [classes, classes]: row = true label, column = answer
+};
+// In eval mode, without gradients; the model's mode is restored, no random stream moves, and the result does
+// not depend on when or how often it is called. Throws ShapeError if the images do not fit.
+Evaluation evaluate(Module& model, const Dataset& data, const TrainSettings& settings);
+
+struct StepRecord {
+  int64_t step = 0;     // steps done, this one included
+  double epoch = 0;     // passes over the training data, as a fraction
+  double loss = 0;      // of this batch, before its update
+  double accuracy = 0;  // of this batch
+  double lr = 0;
+};
+struct ValidationRecord {
+  int64_t step = 0;
+  double epoch = 0;
+  double lr = 0;
+  Evaluation validation;
+};
+
+// Watches a training run. Called in the thread that trains.
+struct TrainObserver {
+  virtual ~TrainObserver() = default;
+  virtual void on_start(int64_t /*total_steps*/) {}
+  virtual void on_step(const StepRecord&) {}
+  virtual void on_validation(const ValidationRecord&) {}
+  virtual bool should_stop() { return false; }  // asked after every step
+};
+
+struct TrainResult {
+  bool interrupted = false;  // should_stop() said so
+  int64_t steps = 0;
+  double epochs = 0;
+  double seconds = 0;        // training and validation, without the test
+  double train_loss = 0;     // mean over the steps of the last epoch
+  Evaluation validation, test;
+};
+
+// Trains `model` in place and tests it at the end. Throws DivergedError as soon as a loss is not finite: the
+// model then holds the values of its last finite validation (or of its start), and nothing else is lost.
+TrainResult train(Module& model, const Splits& data, const TrainSettings& settings, TrainObserver& observer);
+
+}  // namespace tandem::app
