@@ -7,7 +7,7 @@ namespace CLI {
 class App;
 }
 
-namespace tandem::app {
+namespace tandem {
 
 // What the chosen subcommand does once the whole command line was read and checked; returns the exit code and
 // throws what exit_code.h maps to one. A command sets it in its CLI callback: command->callback([=, &action] {
@@ -24,4 +24,4 @@ void add_devices(CLI::App& program, Action& action);
 void add_bench(CLI::App& program, Action& action);
 void add_version(CLI::App& program, Action& action);
 
-}  // namespace tandem::app
+}  // namespace tandem

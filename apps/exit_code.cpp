@@ -2,7 +2,7 @@
 
 #include <new>
 
-namespace tandem::app {
+namespace tandem {
 
 namespace {
 template <class... Types>
@@ -28,4 +28,4 @@ const char* const kExitCodes =
     "  1 other failure    4 model file missing or corrupt  7 device not available\n"
     "  2 wrong usage      5 the loss diverged              130, 143 interrupted\n";
 
-}  // namespace tandem::app
+}  // namespace tandem

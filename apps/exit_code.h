@@ -5,7 +5,7 @@
 
 #include "tandem/core/error.h"
 
-namespace tandem::app {
+namespace tandem {
 
 enum ExitCode : int {
   kOk = 0,
@@ -33,4 +33,4 @@ int exit_code(const std::exception& error);
 // The table of codes for --help.
 extern const char* const kExitCodes;
 
-}  // namespace tandem::app
+}  // namespace tandem

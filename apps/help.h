@@ -8,7 +8,7 @@ class App;
 class ParseError;
 }  // namespace CLI
 
-namespace tandem::app {
+namespace tandem {
 
 // What --help prints: description, examples (the app's footer), usage, every flag with its default, exit codes.
 // `brief`, for -h: without the flags.
@@ -23,4 +23,4 @@ std::string usage_error(const CLI::App& program, const CLI::ParseError& error);
 // Throws UsageError for words that no flag or subcommand took, naming the nearest known one.
 void refuse_unknown(const CLI::App& program);
 
-}  // namespace tandem::app
+}  // namespace tandem

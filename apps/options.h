@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,7 +15,7 @@ class App;
 class Option;
 }  // namespace CLI
 
-namespace tandem::app {
+namespace tandem {
 
 // ---- kinds of value. `names` as CLI11 takes them, "-b,--batch-size"; of several long names, the first is
 // shown in the help and the others are aliases. Defaults are shown by the help.
@@ -58,4 +59,4 @@ void add_device_options(CLI::App& app, TrainSettings& settings);    // --device,
 // Applies --threads and checks --device: call once, before any kernel runs. Throws DeviceError.
 void use_device(const TrainSettings& settings);
 
-}  // namespace tandem::app
+}  // namespace tandem

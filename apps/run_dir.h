@@ -6,7 +6,7 @@
 
 #include "trainer.h"
 
-namespace tandem::app {
+namespace tandem {
 
 class RunDir {
  public:
@@ -41,4 +41,4 @@ nlohmann::ordered_json to_json(const Evaluation& evaluation);  // loss, accuracy
 nlohmann::ordered_json environment(const Splits& data);
 std::string dataset_hash(const Dataset& data);  // SHA-256 of images and labels in use
 
-}  // namespace tandem::app
+}  // namespace tandem

@@ -7,7 +7,7 @@
 #include "tandem/core/version.h"
 #include "terminal.h"
 
-namespace tandem::app {
+namespace tandem {
 namespace {
 
 void add_commands(CLI::App& program, Action& action) {
@@ -28,7 +28,7 @@ void add_commands(CLI::App& program, Action& action) {
   }
 }
 
-int run(int argc, char** argv) {
+int run_command_line(int argc, char** argv) {
   CLI::App program("Trains paired networks, identical but for batch norm, on MNIST.");
   Action action;
   add_commands(program, action);
@@ -54,18 +54,17 @@ int run(int argc, char** argv) {
 }
 
 }  // namespace
-}  // namespace tandem::app
+}  // namespace tandem
 
 int main(int argc, char** argv) {
-  using namespace tandem;
-  set_warning_handler(app::warning);
+  tandem::set_warning_handler(tandem::warning);
   try {
-    return app::run(argc, argv);
+    return tandem::run_command_line(argc, argv);
   } catch (const std::bad_alloc&) {
-    app::error("out of memory; try a smaller --batch-size or model");
-    return app::kMemory;
+    tandem::error("out of memory; try a smaller --batch-size or model");
+    return tandem::kMemory;
   } catch (const std::exception& e) {
-    app::error(e.what());
-    return app::exit_code(e);
+    tandem::error(e.what());
+    return tandem::exit_code(e);
   }
 }

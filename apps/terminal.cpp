@@ -12,7 +12,7 @@
 
 #include "tandem/core/error.h"
 
-namespace tandem::app {
+namespace tandem {
 
 namespace {
 Color color = Color::automatic;
@@ -71,4 +71,4 @@ void print(const std::string& text) {
   }
 }
 
-}  // namespace tandem::app
+}  // namespace tandem

@@ -4,7 +4,7 @@
 #include <cstdio>
 #include <string>
 
-namespace tandem::app {
+namespace tandem {
 
 enum class Color { automatic, always, never };
 void set_color(Color color);   // automatic: on a terminal, unless NO_COLOR is set or TERM is dumb
@@ -26,4 +26,4 @@ void error(const std::string& sentence);
 // All of `text` to stdout. Throws IoError when it cannot be written (a full disk, a closed pipe).
 void print(const std::string& text);
 
-}  // namespace tandem::app
+}  // namespace tandem

@@ -12,7 +12,7 @@
 #include "tandem/data/data_loader.h"
 #include "tandem/layers/sequential.h"
 
-namespace tandem::app {
+namespace tandem {
 
 // What to train, on what, and how: the flags of `tandem train`, with their defaults.
 struct TrainSettings {
@@ -116,4 +116,4 @@ struct TrainResult {
 // model then holds the values of its last finite validation (or of its start), and nothing else is lost.
 TrainResult train(Module& model, const Splits& data, const TrainSettings& settings, TrainObserver& observer);
 
-}  // namespace tandem::app
+}  // namespace tandem
