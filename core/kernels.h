@@ -205,18 +205,18 @@ struct CrossEntropyGrad { RowsIn x, label; In dloss; RowsOut dx; double smoothin
 // ---- randomness --------------------------------------------------------------------------------
 
 // y[i] = x[i] / (1 - p) where the i-th draw of Philox(key, *call) is >= p, else 0. `call` is int64.
-struct Dropout { RowsIn x; In call; RowsOut y; uint64_t key; double p; TANDEM_KERNEL(Dropout, x, call, y, key, p) };
+struct DropoutApply { RowsIn x; In call; RowsOut y; uint64_t key; double p; TANDEM_KERNEL(DropoutApply, x, call, y, key, p) };
 
 // ---- optimizers --------------------------------------------------------------------------------
 // `hyper` is float64, read at run time so that schedules may write it between steps.
 
 // hyper = {lr, momentum, weight_decay, dampening}. g += wd p; v = first ? g : momentum v + (1 - dampening) g;
 // p -= lr (nesterov ? g + momentum v : v). v is absent when momentum is 0. As torch.optim.SGD.
-struct Sgd { In g, hyper; InOut p, v; bool nesterov, first; TANDEM_KERNEL(Sgd, g, hyper, p, v, nesterov, first) };
+struct SgdStep { In g, hyper; InOut p, v; bool nesterov, first; TANDEM_KERNEL(SgdStep, g, hyper, p, v, nesterov, first) };
 // hyper = {lr, beta1, beta2, eps, weight_decay, step}. Kingma and Ba 2015, algorithm 1, with
 // p -= lr/(1-b1^t) m / (sqrt(v/(1-b2^t)) + eps); decoupled: p *= 1 - lr wd first (Loshchilov and Hutter 2019),
 // else g += wd p. As torch.optim.Adam and AdamW.
-struct Adam { In g, hyper; InOut p, m, v; bool decoupled; TANDEM_KERNEL(Adam, g, hyper, p, m, v, decoupled) };
+struct AdamStep { In g, hyper; InOut p, m, v; bool decoupled; TANDEM_KERNEL(AdamStep, g, hyper, p, m, v, decoupled) };
 
 // ---- every kernel, once --------------------------------------------------------------------------
 
@@ -227,7 +227,7 @@ struct Adam { In g, hyper; InOut p, m, v; bool decoupled; TANDEM_KERNEL(Adam, g,
   X(MatMul) X(Linear) X(LinearDx) X(LinearDw) X(SumRows) X(Conv) X(ConvDx) X(ConvDw)                  \
   X(MaxPool) X(MaxPoolGrad) X(AvgPool) X(AvgPoolGrad)                                                 \
   X(BnMoments) X(BnFinish) X(BnFromRunning) X(BnApply) X(BnGradSums) X(BnGradApply)                   \
-  X(Softmax) X(SoftmaxGrad) X(CrossEntropy) X(CrossEntropyGrad) X(Dropout) X(Sgd) X(Adam)
+  X(Softmax) X(SoftmaxGrad) X(CrossEntropy) X(CrossEntropyGrad) X(DropoutApply) X(SgdStep) X(AdamStep)
 
 #define TANDEM_DECLARE(K) \
   void run(Cpu, const K&); \
