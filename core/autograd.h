@@ -46,8 +46,21 @@ class Saved {
 };
 inline Saved save(const Tensor& tensor) { return Saved(tensor); }
 
-// Marks y as computed from `inputs` by the op `name` (a literal), if gradients are on and some input needs
-// one. Returns y. This is also how a user's own op joins the graph.
-Tensor record(const char* name, Tensor y, const std::vector<Tensor>& inputs, Vjp vjp);
+// True when an op on these inputs must record: gradients are on and an input needs one.
+bool needs_record(const Tensor* inputs, size_t count);
+Tensor record_node(const char* name, Tensor y, const Tensor* inputs, size_t count, Vjp vjp);
+
+// Marks y, a tensor fresh from the op, as computed from `inputs` by the op `name` (a literal), if gradients are
+// on and an input needs one. Returns y. This is also how a user's own op joins the graph.
+template <class F>
+Tensor record(const char* name, Tensor y, std::initializer_list<Tensor> inputs, F&& vjp) {
+  if (!needs_record(inputs.begin(), inputs.size())) return y;
+  return record_node(name, std::move(y), inputs.begin(), inputs.size(), Vjp(std::forward<F>(vjp)));
+}
+template <class F>
+Tensor record(const char* name, Tensor y, const std::vector<Tensor>& inputs, F&& vjp) {
+  if (!needs_record(inputs.data(), inputs.size())) return y;
+  return record_node(name, std::move(y), inputs.data(), inputs.size(), Vjp(std::forward<F>(vjp)));
+}
 
 }  // namespace tandem

@@ -49,7 +49,7 @@ Tensor max(const Tensor& x, const std::vector<int>& axes = {}, bool keep_dims = 
 std::vector<int32_t> argmax(const Tensor& x);  // x[N, C]: index of each row's largest value; not differentiable
 
 // ---- shape ------------------------------------------------------------------------------------------
-Tensor reshape(const Tensor& x, const Shape& shape);  // shares storage; one extent may be -1
+Tensor reshape(const Tensor& x, const Shape& shape);  // shares storage
 Tensor permute(const Tensor& x, const std::vector<int>& axes);
 Tensor transpose(const Tensor& x);  // of a matrix
 Tensor concat(const std::vector<Tensor>& parts, int axis = 0);
@@ -70,6 +70,8 @@ struct Conv2dOptions {
 // y[N, H', W', O] = x[N, H, W, C] * weight[O, kh, kw, C/groups] + bias[O] (cross-correlation),
 // H' = (H + 2 padding - dilation (kh - 1) - 1) / stride + 1, rounded down.
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, const Conv2dOptions& options = {});
+// The shape of its result, with the same checks.
+Shape conv2d_shape(const Shape& x, const Shape& weight, const Conv2dOptions& options = {});
 
 // ---- pooling over [N, H, W, C] --------------------------------------------------------------------------
 struct Pool2dOptions {
@@ -78,6 +80,7 @@ struct Pool2dOptions {
   bool count_padding = true;     // average pooling: padding counts as zeros (PyTorch's count_include_pad)
   std::optional<std::pair<int64_t, int64_t>> kernels{}, strides{}, paddings{}, dilations{};
 };
+Shape pool2d_shape(const Shape& x, const Pool2dOptions& options, const char* op);
 Tensor max_pool2d(const Tensor& x, const Pool2dOptions& options = {});
 Tensor avg_pool2d(const Tensor& x, const Pool2dOptions& options = {});
 Tensor global_avg_pool(const Tensor& x);  // [N, C]

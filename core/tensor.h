@@ -85,7 +85,7 @@ class Tensor {
   uint64_t version() const;  // of the storage
   void bump_version();       // an in-place change happened
 
-  // The same elements with another shape (one extent may be -1). Differentiable, shares storage.
+  // The same elements with another shape. Differentiable, shares storage.
   Tensor reshape(const Shape& shape) const;
 
   struct Impl;
@@ -100,7 +100,6 @@ Tensor empty(const Shape& shape, TensorOptions options = {});  // uninitialised
 Tensor zeros(const Shape& shape, TensorOptions options = {});
 Tensor ones(const Shape& shape, TensorOptions options = {});
 Tensor full(const Shape& shape, double value, TensorOptions options = {});
-Tensor scalar(double value, TensorOptions options = {});  // rank 0
 Tensor arange(int64_t n, TensorOptions options = {});     // 0 .. n-1
 Tensor empty_like(const Tensor& x);
 Tensor zeros_like(const Tensor& x);

@@ -1,0 +1,25 @@
+#include "tandem/core/error.h"
+
+#include <mutex>
+#include <utility>
+
+namespace tandem {
+namespace {
+std::mutex mutex;
+WarningHandler& handler() {
+  static WarningHandler* the_handler = new WarningHandler;  // outlives every static destructor
+  return *the_handler;
+}
+}  // namespace
+
+WarningHandler set_warning_handler(WarningHandler replacement) {
+  std::lock_guard lock(mutex);
+  return std::exchange(handler(), std::move(replacement));
+}
+
+void warn(const std::string& sentence) {
+  std::lock_guard lock(mutex);
+  if (handler()) handler()(sentence);
+}
+
+}  // namespace tandem

@@ -1,0 +1,67 @@
+// Checks shared by the ops. Each throws a sentence that starts with the op's name.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <initializer_list>
+
+#include "tandem/core/autograd.h"
+#include "tandem/core/dispatch.h"
+#include "tandem/core/error.h"
+#include "tandem/core/ops.h"
+
+namespace tandem {
+
+struct Named {
+  const char* name;
+  const Tensor& tensor;
+};
+
+inline void check_floating(const char* op, Named x) {
+  if (!is_floating(x.tensor.dtype()))
+    throw ValueError(fmt::format("{}: expected {} of float32 or float64, got {} of {}; convert it with to()", op, x.name,
+                                 describe(x.name, x.tensor), name_of(x.tensor.dtype())));
+}
+
+// All floating, of one dtype, on one device. Empty tensors (absent options) are passed over.
+inline void check_alike(const char* op, std::initializer_list<Named> all) {
+  const Named& first = *all.begin();
+  for (const Named& x : all) {
+    if (!x.tensor.defined() && &x != &first) continue;
+    check_floating(op, x);
+    if (x.tensor.dtype() != first.tensor.dtype())
+      throw ValueError(fmt::format("{}: expected one dtype, got {} of {} and {} of {}; convert one with to()", op,
+                                   describe(first.name, first.tensor), name_of(first.tensor.dtype()),
+                                   describe(x.name, x.tensor), name_of(x.tensor.dtype())));
+    if (!(x.tensor.device() == first.tensor.device()))
+      throw DeviceError(fmt::format("{}: expected one device, got {} on {} and {} on {}; move one with to()", op,
+                                    describe(first.name, first.tensor), to_string(first.tensor.device()),
+                                    describe(x.name, x.tensor), to_string(x.tensor.device())));
+  }
+}
+
+inline void check_dtype(const char* op, Named x, Dtype dtype) {
+  if (x.tensor.dtype() != dtype)
+    throw ValueError(fmt::format("{}: expected {} of {}, got {} of {}; convert it with to()", op, x.name, name_of(dtype),
+                                 describe(x.name, x.tensor), name_of(x.tensor.dtype())));
+}
+
+// The gradient of a broadcast operand of this shape: dy summed over the axes along which it was repeated.
+Tensor sum_to(const Tensor& dy, const Shape& shape);
+
+// The gradient of a bias: dy summed over all axes but the last.
+Tensor bias_grad(const Tensor& dy);
+
+// Runs a kernel that sums over the rows of a batch, lane by lane, and adds the lanes up in order.
+template <class Kernel>
+Tensor sum_over_rows(const Tensor& batch, const Shape& shape, Dtype dtype, Dtype lane_dtype, Kernel kernel) {
+  const int64_t lanes = chunking(batch.shape()).lanes();
+  Tensor parts = empty(shape.insert(0, lanes), {lane_dtype, batch.device()});
+  kernel(parts);
+  if (lanes == 1 && lane_dtype == dtype) return parts.reshape(shape);
+  Tensor total = empty(shape, {dtype, batch.device()});
+  launch(Merge{parts, total});
+  return total;
+}
+
+}  // namespace tandem

@@ -1,0 +1,121 @@
+#include "tandem/core/ops/check.h"
+#include "tandem/core/tensor_impl.h"
+
+namespace tandem {
+
+// y = x seen with another shape.  dx = dy seen with x's.
+Tensor Tensor::reshape(const Shape& wanted) const {
+  if (numel() != wanted.numel())
+    throw ShapeError(fmt::format("reshape: expected a shape of {} elements for {}, got {} ({})", numel(),
+                                 describe("x", *this), to_string(wanted), wanted.numel()));
+  Tensor y = TensorAccess::make(wanted, dtype(), impl_->storage);
+  if (!is_floating(dtype())) return y;
+  return record("reshape", y, {*this}, [from = shape()](const Tensor& dy) -> Grads { return {dy.reshape(from)}; });
+}
+
+Tensor reshape(const Tensor& x, const Shape& shape) { return x.reshape(shape); }
+
+// Axis i of y is axis axes[i] of x.  dx = dy permuted back.
+Tensor permute(const Tensor& x, const std::vector<int>& axes) {
+  const int rank = x.rank();
+  int64_t perm[kMaxRank], inverse[kMaxRank], dims[kMaxRank];
+  bool seen[kMaxRank] = {};
+  bool valid = static_cast<int>(axes.size()) == rank;
+  for (int i = 0; valid && i < rank; ++i) {
+    const int a = x.shape().axis(axes[i], "permute");
+    valid = !std::exchange(seen[a], true);
+    perm[i] = a;
+    inverse[a] = i;
+    dims[i] = x.shape()[a];
+  }
+  if (!valid)
+    throw ShapeError(fmt::format("permute: expected each of the {} axes of {} once, got [{}]", rank, describe("x", x),
+                                 fmt::join(axes, ", ")));
+  Tensor y = empty(Shape(std::span<const int64_t>(dims, dims + rank)), {x.dtype(), x.device()});
+  launch(Permute{x, y, Shape(std::span<const int64_t>(perm, perm + rank))});
+  return record("permute", y, {x}, [back = std::vector<int>(inverse, inverse + rank)](const Tensor& dy) -> Grads {
+    return {permute(dy, back)};
+  });
+}
+
+Tensor transpose(const Tensor& x) {
+  if (x.rank() != 2) throw ShapeError(fmt::format("transpose: expected a matrix, got {}", describe("x", x)));
+  return permute(x, {1, 0});
+}
+
+// The parts one after the other along `axis`.  Each part's gradient is its slice of dy.
+Tensor concat(const std::vector<Tensor>& parts, int axis) {
+  if (parts.empty()) throw ValueError("concat: expected at least one tensor, got none");
+  const Tensor& first = parts[0];
+  const int along = first.shape().axis(axis, "concat");
+  int64_t total = 0;
+  for (const Tensor& part : parts) {
+    if (part.rank() != first.rank() || part.shape().with(along, 0) != first.shape().with(along, 0))
+      throw ShapeError(fmt::format("concat: expected equal extents but for axis {}, got {} and {}", along,
+                                   to_string(first.shape()), to_string(part.shape())));
+    if (part.dtype() != first.dtype() || !(part.device() == first.device()))
+      throw ValueError(fmt::format("concat: expected one dtype and device, got {} on {} and {} on {}",
+                                   name_of(first.dtype()), to_string(first.device()), name_of(part.dtype()),
+                                   to_string(part.device())));
+    total += part.shape()[along];
+  }
+  Tensor y = empty(first.shape().with(along, total), {first.dtype(), first.device()});
+  std::vector<int64_t> begins{0};
+  for (const Tensor& part : parts) {
+    launch(Place{part, y, along, begins.back()});
+    begins.push_back(begins.back() + part.shape()[along]);
+  }
+  return record("concat", y, parts, [along, begins](const Tensor& dy) -> Grads {
+    Grads grads;
+    for (size_t i = 0; i + 1 < begins.size(); ++i) grads.push_back(slice(dy, along, begins[i], begins[i + 1]));
+    return grads;
+  });
+}
+
+// y = x[begin:end] along `axis`.  dx = dy in its place, 0 elsewhere.
+Tensor slice(const Tensor& x, int axis, int64_t begin, int64_t end) {
+  const int along = x.shape().axis(axis, "slice");
+  if (begin < 0 || end < begin || end > x.shape()[along])
+    throw ShapeError(fmt::format("slice: expected 0 <= begin <= end <= {} on axis {} of {}, got [{}, {})",
+                                 x.shape()[along], along, describe("x", x), begin, end));
+  Tensor y = empty(x.shape().with(along, end - begin), {x.dtype(), x.device()});
+  launch(Slice{x, y, along, begin});
+  return record("slice", y, {x}, [along, begin, shape = x.shape()](const Tensor& dy) -> Grads {
+    Tensor dx = zeros(shape, {dy.dtype(), dy.device()});
+    launch(Place{dy, dx, along, begin});
+    return {dx};
+  });
+}
+
+// y[i] = x[index[i]].  dx[index[i]] += dy[i].
+Tensor gather_rows(const Tensor& x, const Tensor& index) {
+  check_dtype("gather_rows", {"index", index}, Dtype::int32);
+  if (x.rank() < 1 || index.rank() != 1)
+    throw ShapeError(fmt::format("gather_rows: expected x[N, ...] and index[M], got {} and {}", describe("x", x),
+                                 describe("index", index)));
+  for (int32_t i : index.to_vector<int32_t>())
+    if (i < 0 || i >= x.shape()[0])
+      throw ValueError(fmt::format("gather_rows: expected rows in [0, {}) of {}, got {}", x.shape()[0], describe("x", x), i));
+  Tensor y = empty(x.shape().with(0, index.numel()), {x.dtype(), x.device()});
+  launch(GatherRows{x, index, y});
+  return record("gather_rows", y, {x}, [index = save(index), shape = x.shape()](const Tensor& dy) -> Grads {
+    Tensor dx = empty(shape, {dy.dtype(), dy.device()});
+    launch(GatherRowsGrad{dy, index, dx});
+    return {dx};
+  });
+}
+
+// y = x repeated to `shape`.  dx = dy summed over what was repeated.
+Tensor expand(const Tensor& x, const Shape& shape) {
+  check_floating("expand", {"x", x});
+  const int extra = shape.rank() - x.rank();
+  bool fits = extra >= 0;
+  for (int i = 0; fits && i < x.rank(); ++i) fits = x.shape()[i] == shape[i + extra] || x.shape()[i] == 1;
+  if (!fits)
+    throw ShapeError(fmt::format("expand: expected a shape that {} broadcasts to, got {}", describe("x", x), to_string(shape)));
+  Tensor y = empty(shape, {x.dtype(), x.device()});
+  launch(Expand{x, y});
+  return record("expand", y, {x}, [from = x.shape()](const Tensor& dy) -> Grads { return {sum_to(dy, from)}; });
+}
+
+}  // namespace tandem

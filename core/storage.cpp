@@ -1,0 +1,97 @@
+// A pool of freed blocks by size class, so that a training loop asks the operating system for nothing.
+#include "tandem/core/storage.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstdlib>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+#include "tandem/core/error.h"
+
+namespace tandem {
+namespace {
+
+// Four classes per power of two: at most a fifth of a block is unused.
+size_t size_class(size_t bytes) {
+  if (bytes <= 256) return 256;
+  const size_t step = std::max<size_t>(std::bit_floor(bytes - 1) / 4, 64);
+  return (bytes + step - 1) / step * step;
+}
+
+struct Pool {
+  std::mutex mutex;
+  std::unordered_map<size_t, std::vector<void*>> free;
+  MemoryStats stats{};
+};
+
+Pool& pool() {
+  static Pool* the_pool = new Pool;  // outlives tensors in static storage
+  return *the_pool;
+}
+
+void release_locked(Pool& p) {
+  for (auto& [size, blocks] : p.free) {
+    for (void* block : blocks) std::free(block);
+    blocks.clear();
+  }
+  p.stats.bytes_cached = 0;
+}
+
+void* take(size_t bytes) {
+  Pool& p = pool();
+  std::lock_guard lock(p.mutex);
+  const size_t size = size_class(bytes);
+  auto& blocks = p.free[size];
+  void* block = nullptr;
+  if (!blocks.empty()) {
+    block = blocks.back();
+    blocks.pop_back();
+    p.stats.bytes_cached -= size;
+  } else {
+    block = std::aligned_alloc(64, size);
+    if (!block) {
+      release_locked(p);
+      block = std::aligned_alloc(64, size);
+    }
+    if (!block)
+      throw OutOfMemory(fmt::format("memory: {:.1f} MiB for a tensor could not be had ({:.1f} MiB are in use); "
+                                    "use a smaller batch or model",
+                                    bytes / 1048576.0, p.stats.bytes_in_use / 1048576.0));
+    ++p.stats.system_allocations;
+  }
+  p.stats.bytes_in_use += size;
+  p.stats.bytes_peak = std::max(p.stats.bytes_peak, p.stats.bytes_in_use);
+  return block;
+}
+
+void give_back(void* block, size_t bytes) {
+  Pool& p = pool();
+  std::lock_guard lock(p.mutex);
+  const size_t size = size_class(bytes);
+  p.free[size].push_back(block);
+  p.stats.bytes_in_use -= size;
+  p.stats.bytes_cached += size;
+}
+
+}  // namespace
+
+Storage::Storage(size_t n, Device where)
+    : data((require_device(where), take(n))), bytes(n), device(where) {}
+
+Storage::~Storage() { give_back(data, bytes); }
+
+MemoryStats memory_stats() {
+  std::lock_guard lock(pool().mutex);
+  return pool().stats;
+}
+
+void release_cached_memory() {
+  std::lock_guard lock(pool().mutex);
+  release_locked(pool());
+}
+
+}  // namespace tandem
