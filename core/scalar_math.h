@@ -1,0 +1,182 @@
+// Per-element formulas, shared by every backend: one expression per element whichever kernel, instruction set
+// or device evaluates it. Selects instead of branches, so that loops over them vectorise; no fused
+// multiply-add, so that they round alike everywhere.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "tandem/core/kernels.h"
+
+// Always inlined: a file compiled for one instruction set must not export a copy that others would link to.
+#ifdef __CUDACC__
+#define TANDEM_HD __host__ __device__ __forceinline__
+#else
+#define TANDEM_HD [[gnu::always_inline]] inline
+#endif
+
+namespace tandem {
+
+// ---- Philox4x32-10 (Salmon, Moraes, Dror, Shaw 2011) ---------------------------------------------
+
+struct Philox {
+  uint32_t v[4];
+};
+
+// Four random words as a function of a 64-bit key and a 128-bit counter.
+TANDEM_HD Philox philox4x32(uint64_t key, uint64_t counter_lo, uint64_t counter_hi) {
+  uint32_t k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
+  uint32_t c0 = static_cast<uint32_t>(counter_lo), c1 = static_cast<uint32_t>(counter_lo >> 32);
+  uint32_t c2 = static_cast<uint32_t>(counter_hi), c3 = static_cast<uint32_t>(counter_hi >> 32);
+  for (int round = 0; round < 10; ++round) {
+    const uint64_t p0 = uint64_t{0xD2511F53} * c0, p1 = uint64_t{0xCD9E8D57} * c2;
+    c0 = static_cast<uint32_t>(p1 >> 32) ^ c1 ^ k0;
+    c2 = static_cast<uint32_t>(p0 >> 32) ^ c3 ^ k1;
+    c1 = static_cast<uint32_t>(p1);
+    c3 = static_cast<uint32_t>(p0);
+    k0 += 0x9E3779B9;
+    k1 += 0xBB67AE85;
+  }
+  return {{c0, c1, c2, c3}};
+}
+
+namespace scalar {
+
+// ---- exponentials ------------------------------------------------------------------------------------
+
+// 2^n p for n in [-150, 128], in two factors since 2^n alone may be infinite or subnormal.
+TANDEM_HD float scale_by_power_of_2(float p, int32_t n) {
+  const int32_t half = n >> 1;
+  const float a = __builtin_bit_cast(float, static_cast<uint32_t>(half + 127) << 23);
+  const float b = __builtin_bit_cast(float, static_cast<uint32_t>(n - half + 127) << 23);
+  return p * a * b;
+}
+
+// e^x, about 1 ulp: x = n ln 2 + r with |r| <= ln(2)/2, e^r = 1 + r + r^2 P(r), P minimax of degree 5.
+// Overflows to infinity, underflows through the subnormals to 0, keeps NaN.
+TANDEM_HD float exp(float x) {
+  x = x < -104.0f ? -104.0f : x;
+  x = x > 89.0f ? 89.0f : x;
+  const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, kept in the low bits
+  const float t = x * 1.44269504f + magic;
+  const float n = t - magic;
+  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;  // ln 2 = 0.693359375 - 2.1219444e-4
+  float p = 1.98912473e-4f;
+  p = p * r + 1.39338810e-3f;
+  p = p * r + 8.33331069e-3f;
+  p = p * r + 4.16664628e-2f;
+  p = p * r + 1.66666667e-1f;
+  p = p * r + 0.5f;
+  p = (p * (r * r) + r) + 1.0f;
+  const uint32_t bits = __builtin_bit_cast(uint32_t, t) - 0x4B400000u;  // the bits of `magic`
+  // A NaN's bits could leave the range; it stays NaN whatever it is scaled by.
+  const int32_t power = static_cast<int32_t>(bits << 16) >> 16;
+  return scale_by_power_of_2(p, power);
+}
+TANDEM_HD double exp(double x) { return std::exp(x); }
+
+// 1 / (1 + e^-x), from e^-|x| on either side so that it keeps its relative accuracy towards 0.
+template <class T>
+TANDEM_HD T sigmoid(T x) {
+  const T e = exp(x < 0 ? x : -x);
+  return (x < 0 ? e : T(1)) / (T(1) + e);
+}
+
+// Near 0: x + x z P(z), z = x^2, P minimax of degree 5; else 1 - 2 / (e^2|x| + 1) with x's sign.
+TANDEM_HD float tanh(float x) {
+  const float a = x < 0 ? -x : x;
+  const float far = 1.0f - 2.0f / (exp(a + a) + 1.0f);
+  const float z = x * x;
+  float p = 2.29274482e-3f;
+  p = p * z - 8.34394552e-3f;
+  p = p * z + 2.17689187e-2f;
+  p = p * z - 5.39592596e-2f;
+  p = p * z + 1.33333036e-1f;
+  p = p * z - 3.33333332e-1f;
+  const float near = x + x * (z * p);
+  return a < 0.625f ? near : x < 0 ? -far : far;
+}
+TANDEM_HD double tanh(double x) { return std::tanh(x); }
+
+// ---- unary and binary ------------------------------------------------------------------------------------
+
+template <UnaryOp op, class T>
+TANDEM_HD T unary(T x) {
+  if constexpr (op == UnaryOp::exp) return exp(x);
+  if constexpr (op == UnaryOp::log) return std::log(x);
+  if constexpr (op == UnaryOp::sqrt) return std::sqrt(x);
+  if constexpr (op == UnaryOp::abs) return x < 0 ? -x : x + T(0);  // -0 + 0 = 0
+  if constexpr (op == UnaryOp::relu) return x <= 0 ? T(0) : x;     // keeps NaN
+  if constexpr (op == UnaryOp::sigmoid) return sigmoid(x);
+  if constexpr (op == UnaryOp::tanh) return tanh(x);
+}
+
+// dy * op'(.), from x for log and abs, from y for the others.
+template <UnaryOp op, class T>
+TANDEM_HD T unary_grad(T saved, T dy) {
+  if constexpr (op == UnaryOp::exp) return dy * saved;
+  if constexpr (op == UnaryOp::log) return dy / saved;
+  if constexpr (op == UnaryOp::sqrt) return dy * T(0.5) / saved;
+  if constexpr (op == UnaryOp::abs) return saved > 0 ? dy : saved < 0 ? -dy : T(0);
+  if constexpr (op == UnaryOp::relu) return saved > 0 ? dy : T(0);
+  if constexpr (op == UnaryOp::sigmoid) return dy * (saved * (T(1) - saved));
+  if constexpr (op == UnaryOp::tanh) return dy * (T(1) - saved * saved);
+}
+
+template <BinaryOp op, class T>
+TANDEM_HD T binary(T a, T b) {
+  if constexpr (op == BinaryOp::add) return a + b;
+  if constexpr (op == BinaryOp::sub) return a - b;
+  if constexpr (op == BinaryOp::mul) return a * b;
+  if constexpr (op == BinaryOp::div) return a / b;
+  if constexpr (op == BinaryOp::maximum) return a != a || a > b ? a : b;  // NaN if either is
+  if constexpr (op == BinaryOp::minimum) return a != a || a < b ? a : b;
+  if constexpr (op == BinaryOp::step) return a > b ? T(1) : a == b ? T(0.5) : T(0);
+  if constexpr (op == BinaryOp::equal) return a == b ? T(1) : T(0);
+}
+
+// ---- batch norm, in float64 ------------------------------------------------------------------------------
+
+// rstd for a biased variance; 0 where var and eps are 0, so that a constant channel becomes beta.
+TANDEM_HD double bn_rstd(double var, double eps) {
+  return var + eps == 0 ? 0.0 : 1.0 / std::sqrt(var + eps);
+}
+// k = rstd * gamma.
+TANDEM_HD double bn_apply(double x, double mean, double k, double beta) { return (x - mean) * k + beta; }
+// k = gamma * rstd, mean_dy = sums[0] / n, slope = rstd * sums[1] / n.
+TANDEM_HD double bn_grad(double dy, double x, double mean, double k, double mean_dy, double slope) {
+  return k * ((dy - mean_dy) - (x - mean) * slope);
+}
+
+// ---- optimizers ------------------------------------------------------------------------------------------
+
+template <class T>
+struct SgdHyper {
+  T lr, momentum, weight_decay, undampened;  // undampened = 1 - dampening
+};
+template <class T>
+TANDEM_HD void sgd(T& p, T& v, T g, const SgdHyper<T>& h, bool nesterov, bool first) {
+  g = g + h.weight_decay * p;
+  v = first ? g : h.momentum * v + h.undampened * g;
+  p = p - h.lr * (nesterov ? g + h.momentum * v : v);
+}
+
+template <class T>
+struct AdamHyper {
+  T beta1, new1, beta2, new2;  // new = 1 - beta
+  T eps, weight_decay;
+  T keep;        // 1 - lr wd, for decoupled decay
+  T step_size;   // lr / (1 - beta1^t)
+  T correction;  // sqrt(1 - beta2^t)
+};
+template <class T>
+TANDEM_HD void adam(T& p, T& m, T& v, T g, const AdamHyper<T>& h, bool decoupled) {
+  if (decoupled) p = p * h.keep;
+  else g = g + h.weight_decay * p;
+  m = h.beta1 * m + h.new1 * g;
+  v = h.beta2 * v + h.new2 * (g * g);
+  p = p - h.step_size * (m / (std::sqrt(v) / h.correction + h.eps));
+}
+
+}  // namespace scalar
+}  // namespace tandem
