@@ -38,7 +38,9 @@ CLI::Option* add_number(CLI::App& app, const std::string& names, std::optional<d
 CLI::Option* add_choice(CLI::App& app, const std::string& names, std::string& value,
                         const std::vector<std::string>& choices, const std::string& help);
 CLI::Option* add_on_off(CLI::App& app, const std::string& names, bool& value, const std::string& help);
-CLI::Option* add_text(CLI::App& app, const std::string& names, std::string& value, const std::string& help);
+// `type` is what the help calls the value: DIR, FILE, TEXT.
+CLI::Option* add_text(CLI::App& app, const std::string& names, std::string& value, const std::string& type,
+                      const std::string& help);
 // "1..5", "7" or "1,2,9": distinct seeds.
 CLI::Option* add_seeds(CLI::App& app, const std::string& names, std::vector<uint64_t>& value,
                        const std::string& help);
