@@ -144,7 +144,7 @@ void add_data_options(CLI::App& app, TrainSettings& s) {
 void add_training_options(CLI::App& app, TrainSettings& s) {
   const std::string group = "Training";
   std::vector<CLI::Option*> options = {
-      add_integer(app, "--epochs", s.epochs, 1, "passes over the training data", 1'000'000),
+      add_integer(app, "--epochs", s.epochs, 1, "passes over the training data", "3, unless --max-steps"),
       add_integer(app, "--max-steps", s.max_steps, 0, "stop after N steps; 0: no limit"),
       add_integer(app, "-b,--batch-size", s.batch_size, 1, "images a step", "128; w1 60"),
       add_choice(app, "--last-batch", s.last_batch, {"drop", "keep", "merge"},

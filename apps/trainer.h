@@ -25,8 +25,8 @@ struct TrainSettings {
   std::string data_dir;          // empty: $TANDEM_DATA or the cache
   int64_t shift = 0;             // random shifts of training images by up to this many pixels
 
-  int64_t epochs = 3;
-  int64_t max_steps = 0;  // > 0: stop there, even within an epoch
+  std::optional<int64_t> epochs;  // unset: 3, or as many as max_steps takes
+  int64_t max_steps = 0;          // > 0: stop there, even within an epoch
   std::optional<int64_t> batch_size;  // unset: the model's own (WORKLOADS: w1 60, the others 128)
   std::string last_batch = "drop";
 
@@ -52,18 +52,19 @@ struct TrainSettings {
   std::string dtype = "float32";
 };
 
-// Fills what depends on the model: layers, batch_size, lr, step_size stays 0. Throws ValueError.
+// Fills what is unset: layers (without batch norms if bn is off), batch_size, lr, epochs. A network given by its
+// layers gets the model name "custom". Throws ValueError.
 TrainSettings resolve(TrainSettings settings);
 
 struct Splits {
-  Dataset train, validation, test;  // validation: the last 5,000 training images
+  Dataset train, validation, test;  // validation: the last 5,000 training images; a twelfth of fewer than 60,000
   std::string notice;               // a sentence for the user when the built-in digits stand in; else empty
 };
 // Throws DataError when the data set that was named is missing or corrupt.
 Splits load_data(const TrainSettings& settings);
 
-// A fresh model for images of shape `input`, [28, 28, 1], on the settings' device. Throws ValueError, ShapeError.
-std::unique_ptr<Sequential> make_model(const TrainSettings& settings, const Shape& input);
+// A fresh model for these images and classes, on the settings' device. Throws ValueError, ShapeError.
+std::unique_ptr<Sequential> make_model(const TrainSettings& settings, const Dataset& data);
 
 // The batches of training, in an order given by the seed alone.
 DataLoader make_loader(const Dataset& data, const TrainSettings& settings);
@@ -105,15 +106,18 @@ struct TrainObserver {
 
 struct TrainResult {
   bool interrupted = false;  // should_stop() said so
-  int64_t steps = 0;
+  bool diverged = false;     // a loss was infinite or not a number; `message` says which and when
+  std::string message;
+  int64_t steps = 0;         // done
+  int64_t model_step = 0;    // the step whose values the model holds: `steps`, unless it diverged
   double epochs = 0;
-  double seconds = 0;        // training and validation, without the test
+  double seconds = 0;        // training and validation
   double train_loss = 0;     // mean over the steps of the last epoch
-  Evaluation validation, test;
+  Evaluation validation;     // the last one; count is 0 if there was none
 };
 
-// Trains `model` in place and tests it at the end. Throws DivergedError as soon as a loss is not finite: the
-// model then holds the values of its last finite validation (or of its start), and nothing else is lost.
+// Trains `model` in place; testing it is left to evaluate(model, data.test, settings). When a loss is not finite,
+// training stops there and the model gets back the values of its last finite validation (or of its start).
 TrainResult train(Module& model, const Splits& data, const TrainSettings& settings, TrainObserver& observer);
 
 }  // namespace tandem

@@ -1,0 +1,238 @@
+#include "trainer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <future>
+
+#include "tandem/core/autograd.h"
+#include "tandem/core/ops.h"
+#include "tandem/data/digits.h"
+#include "tandem/data/mnist.h"
+#include "tandem/layers/build.h"
+#include "tandem/optim/optimizer.h"
+#include "tandem/optim/schedule.h"
+
+namespace tandem {
+namespace {
+
+Dtype parse_dtype(const std::string& name) { return name == "float64" ? Dtype::float64 : Dtype::float32; }
+
+std::unique_ptr<Optimizer> make_optimizer(Module& model, const TrainSettings& s) {
+  const Decay decay = s.decay == "all" ? Decay::all : Decay::weights;
+  if (s.optimizer == "sgd") {
+    return std::make_unique<SGD>(model.parameters(), SGDOptions{.lr = *s.lr, .momentum = s.momentum,
+                                                                .weight_decay = s.weight_decay,
+                                                                .nesterov = s.nesterov, .decay = decay});
+  }
+  const AdamOptions options{.lr = *s.lr, .weight_decay = s.weight_decay, .decay = decay};
+  if (s.optimizer == "adam") return std::make_unique<Adam>(model.parameters(), options);
+  return std::make_unique<AdamW>(model.parameters(), options);
+}
+
+Schedule make_schedule(const TrainSettings& s, int64_t total) {
+  return {.kind = parse_schedule(s.schedule),
+          .total_steps = total,
+          .warmup_steps = s.warmup,
+          .step_size = s.step_size > 0 ? s.step_size : std::max<int64_t>(1, total / 3),
+          .gamma = s.gamma};
+}
+
+double accuracy_of(const Tensor& logits, const Tensor& labels) {
+  const std::vector<int32_t> answers = argmax(logits), truth = labels.to_vector<int32_t>();
+  int64_t correct = 0;
+  for (size_t i = 0; i < truth.size(); ++i) correct += answers[i] == truth[i];
+  return static_cast<double>(correct) / static_cast<double>(truth.size());
+}
+
+StateDict copy_state(Module& model) {
+  StateDict copy = model.state_dict();
+  for (auto& [name, tensor] : copy) tensor = tensor.clone();
+  return copy;
+}
+
+// Eval mode while it lives; then the mode before.
+class EvalMode {
+ public:
+  explicit EvalMode(Module& model) : model_(model), before_(model.is_training()) { model.eval(); }
+  ~EvalMode() { model_.train(before_); }
+  EvalMode(const EvalMode&) = delete;
+  EvalMode& operator=(const EvalMode&) = delete;
+
+ private:
+  Module& model_;
+  bool before_;
+};
+
+// One call of train().
+class Training {
+ public:
+  Training(Module& model, const Splits& data, const TrainSettings& settings, TrainObserver& observer)
+      : model_(model), data_(data), settings_(settings), observer_(observer),
+        loader_(make_loader(data.train, settings)), total_(total_steps(loader_, settings)),
+        schedule_(make_schedule(settings, total_)), optimizer_(make_optimizer(model, settings)) {}
+
+  TrainResult run() {
+    const auto start = std::chrono::steady_clock::now();
+    const int64_t every = settings_.eval_every > 0 ? settings_.eval_every : loader_.batches();
+    model_.train();
+    last_good_ = copy_state(model_);
+    observer_.on_start(total_);
+    while (result_.steps < total_ && !result_.interrupted && !result_.diverged) {
+      step();
+      const bool due = result_.steps % every == 0 || result_.steps == total_;
+      if (due && !result_.diverged) validate();
+      result_.interrupted = !result_.diverged && observer_.should_stop();
+    }
+    result_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    return result_;
+  }
+
+ private:
+  void step() {
+    const int64_t done = result_.steps, index = done % loader_.batches();
+    const Batch batch = loader_.batch(done / loader_.batches(), index);
+    optimizer_->set_lr(*settings_.lr * schedule_.factor(done));
+    optimizer_->zero_grad();
+    const Tensor logits = model_(batch.x);
+    const Tensor loss = cross_entropy(logits, batch.y, {.label_smoothing = settings_.label_smoothing});
+    const double value = loss.item();
+    if (!std::isfinite(value)) return diverge("loss", value, done + 1);
+    loss.backward();
+    if (settings_.clip > 0) clip_grad_norm(model_.parameters(), settings_.clip);
+    optimizer_->step();
+
+    result_.steps = result_.model_step = done + 1;
+    result_.epochs = static_cast<double>(done + 1) / static_cast<double>(loader_.batches());
+    epoch_loss_ = (index == 0 ? 0 : epoch_loss_) + value;
+    result_.train_loss = epoch_loss_ / static_cast<double>(index + 1);
+    observer_.on_step({result_.steps, result_.epochs, value, accuracy_of(logits, batch.y), optimizer_->lr()});
+  }
+
+  void validate() {
+    const Evaluation validation = evaluate(model_, data_.validation, settings_);
+    if (!std::isfinite(validation.loss)) return diverge("validation loss", validation.loss, result_.steps);
+    last_good_ = copy_state(model_);
+    last_good_step_ = result_.steps;
+    result_.validation = validation;
+    observer_.on_validation({result_.steps, result_.epochs, optimizer_->lr(), validation});
+  }
+
+  void diverge(const char* what, double value, int64_t step) {
+    model_.load_state_dict(last_good_);
+    result_.diverged = true;
+    result_.model_step = last_good_step_;
+    result_.message = fmt::format("training diverged: the {} of step {} is {}; try a smaller --lr ({} now), --warmup "
+                                  "or --clip. The model kept is that of step {}", what, step, value, *settings_.lr,
+                                  last_good_step_);
+  }
+
+  Module& model_;
+  const Splits& data_;
+  const TrainSettings& settings_;
+  TrainObserver& observer_;
+  DataLoader loader_;
+  int64_t total_;
+  Schedule schedule_;
+  std::unique_ptr<Optimizer> optimizer_;
+  StateDict last_good_;
+  int64_t last_good_step_ = 0;
+  double epoch_loss_ = 0;  // sum over the steps of this epoch
+  TrainResult result_;
+};
+
+}  // namespace
+
+TrainSettings resolve(TrainSettings s) {
+  if (s.layers.empty()) {
+    s.layers = model_text(s.model, s.bn).layers;
+  } else {
+    s.model = "custom";
+    if (!s.bn) s.layers = without_batch_norm(s.layers);
+  }
+  const bool convolutional = s.model == "w3" || s.model == "lenet";
+  if (!s.batch_size) s.batch_size = s.model == "w1" ? 60 : 128;
+  if (!s.epochs && s.max_steps == 0) s.epochs = 3;
+  if (!s.lr) s.lr = s.optimizer != "sgd" ? 0.001 : convolutional ? 0.05 : 0.1;
+  return s;
+}
+
+Splits load_data(const TrainSettings& settings) {
+  Splits data;
+  std::string name = settings.dataset == "auto" ? "mnist" : settings.dataset;
+  std::optional<std::string> dir;
+  if (name != "digits") dir = find_mnist(name, settings.data_dir);
+  if (settings.dataset == "auto" && !dir) {
+    name = "digits";
+    data.notice = "MNIST was not found: training on the built-in digits (`tandem data fetch mnist` downloads MNIST)";
+  }
+  const auto load = [&](Split split) {
+    if (name == "digits") return split == Split::train ? make_digits(60'000, 1) : make_digits(10'000, 2);
+    return load_mnist(dir.value_or(mnist_cache_dir(name)), split, name);
+  };
+  auto test = std::async(std::launch::async, load, Split::test);
+  const Dataset train = load(Split::train);
+  std::tie(data.train, data.validation) = split(train, std::clamp<int64_t>(train.size() / 12, 1, 5000));
+  data.test = test.get();
+  return data;
+}
+
+std::unique_ptr<Sequential> make_model(const TrainSettings& settings, const Dataset& data) {
+  const Init init = settings.model == "custom" ? Init::he_normal() : model_text(settings.model, settings.bn).init;
+  auto model = build(settings.layers, data.sample_shape(),
+                     {.seed = settings.seed, .init = init, .dtype = parse_dtype(settings.dtype)});
+  const Shape output = model->output_shape(data.sample_shape().insert(0, 1));
+  if (output.rank() != 2 || output[1] < data.classes) {
+    throw ShapeError(fmt::format("layers: expected {} outputs an image, one per class of {}, got {} from \"{}\"; end "
+                                 "them with dense:{}", data.classes, data.name, to_string(output.without(0)),
+                                 settings.layers, data.classes));
+  }
+  model->to(Device::parse(settings.device));
+  return model;
+}
+
+DataLoader make_loader(const Dataset& data, const TrainSettings& s) {
+  return DataLoader(data, {.batch_size = *s.batch_size, .shuffle = true, .seed = s.seed,
+                           .last_batch = parse_last_batch(s.last_batch), .shift = s.shift,
+                           .device = Device::parse(s.device), .dtype = parse_dtype(s.dtype)});
+}
+
+int64_t total_steps(const DataLoader& loader, const TrainSettings& s) {
+  if (!s.epochs) return s.max_steps;
+  const int64_t all = *s.epochs * loader.batches();
+  return s.max_steps > 0 ? std::min(s.max_steps, all) : all;
+}
+
+Evaluation evaluate(Module& model, const Dataset& data, const TrainSettings& s) {
+  const NoGrad no_grad;
+  const EvalMode mode(model);
+  const DataLoader loader(data, {.batch_size = 1000, .shuffle = false, .device = Device::parse(s.device),
+                                 .dtype = parse_dtype(s.dtype)});
+  Evaluation e;
+  for (int64_t i = 0; i < loader.batches(); ++i) {
+    const Batch batch = loader.batch(0, i);
+    const Tensor logits = model(batch.x);
+    e.loss += cross_entropy(logits, batch.y, {.reduction = Reduction::sum}).item();
+    if (e.confusion.empty()) {
+      e.classes = std::max(data.classes, logits.dim(-1));
+      e.confusion.resize(e.classes * e.classes);
+    }
+    const std::vector<int32_t> answers = argmax(logits), truth = batch.y.to_vector<int32_t>();
+    for (size_t k = 0; k < truth.size(); ++k) {
+      ++e.confusion[truth[k] * e.classes + answers[k]];
+      e.correct += answers[k] == truth[k];
+    }
+    e.count += static_cast<int64_t>(truth.size());
+  }
+  e.loss /= static_cast<double>(e.count);
+  e.accuracy = static_cast<double>(e.correct) / static_cast<double>(e.count);
+  return e;
+}
+
+TrainResult train(Module& model, const Splits& data, const TrainSettings& settings, TrainObserver& observer) {
+  return Training(model, data, settings, observer).run();
+}
+
+}  // namespace tandem
