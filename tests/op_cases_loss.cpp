@@ -1,0 +1,70 @@
+// The op table: softmax, cross-entropy, dropout.
+#include "op_cases.h"
+#include "tandem/core/random.h"
+
+namespace tandem::test {
+namespace {
+
+using Kind = Operand::Kind;
+
+OpCase softmax_case(const std::string& what, bool log, const Shape& x, int axis, Operands large = {}) {
+  return {.name = (log ? "log_softmax, " : "softmax, ") + what,
+          .samples = {{{x, -3, 3}}},
+          .large = std::move(large),
+          .op = [log, axis](const Tensors& t) { return log ? log_softmax(t[0], axis) : softmax(t[0], axis); },
+          .reference = [log, axis](const Arrays& a) { return reference::softmax(a[0], axis, log); },
+          .roundings = 32};
+}
+
+OpCase cross_entropy_case(const std::string& what, const CrossEntropyOptions& options) {
+  auto operands = [](int64_t n, int64_t classes) -> Operands {
+    return {{{n, classes}, -4, 4}, {{n}, 0, static_cast<double>(classes), Kind::index}};
+  };
+  return {.name = "cross_entropy, " + what,
+          .samples = {operands(4, 5), operands(1, 10), operands(3, 1), operands(6, 2)},
+          .large = operands(391, 130),
+          .op = [options](const Tensors& t) { return cross_entropy(t[0], t[1], options); },
+          .reference = [options](const Arrays& a) { return reference::cross_entropy(a[0], a[1], options); },
+          .roundings = 64};
+}
+
+// The mask is the documented one: position i survives where the i-th draw of the key's stream is >= p.
+// Seen from outside: what dropout leaves of ones.
+OpCase dropout_case(const std::string& what, double p) {
+  auto call = [] { return full({}, 3, {.dtype = Dtype::int64}); };
+  return {.name = "dropout, " + what,
+          .samples = {{{{4, 5}}}, {{{0, 2}}}, {{{}}}},
+          .large = {{{130, 517}}},
+          .op = [=](const Tensors& t) { return dropout(t[0], p, 77, call()); },
+          .reference =
+              [=](const Arrays& a) {
+                const Tensor mask = dropout(ones(a[0].shape, {.dtype = Dtype::float64}), p, 77, call());
+                return reference::map2(a[0], {a[0].shape, mask.to_vector<double>()}, std::multiplies<>());
+              }};
+}
+
+}  // namespace
+
+std::vector<OpCase> loss_cases() {
+  std::vector<OpCase> rows;
+  for (bool log : {false, true}) {
+    rows.push_back(softmax_case("rows", log, {3, 5}, -1, {{{391, 130}, -3, 3}}));
+    rows.push_back(softmax_case("columns", log, {3, 5}, 0, {{{391, 37}, -3, 3}}));
+    rows.push_back(softmax_case("the middle axis", log, {2, 4, 3}, 1, {{{31, 17, 33}, -3, 3}}));
+    rows.push_back(softmax_case("one class", log, {4, 1}, 1));
+    rows.push_back(softmax_case("a vector", log, {5}, 0));
+    rows.push_back(softmax_case("no rows", log, {0, 5}, 1));
+  }
+  rows.push_back(cross_entropy_case("mean", {}));
+  rows.push_back(cross_entropy_case("sum", {.reduction = Reduction::sum}));
+  rows.push_back(cross_entropy_case("each row", {.reduction = Reduction::none}));
+  rows.push_back(cross_entropy_case("smoothed", {.label_smoothing = 0.1}));
+  rows.push_back(cross_entropy_case("smoothed, each row", {.label_smoothing = 0.3, .reduction = Reduction::none}));
+  rows.push_back(cross_entropy_case("smoothed to the uniform", {.label_smoothing = 1, .reduction = Reduction::sum}));
+  rows.push_back(dropout_case("half", 0.5));
+  rows.push_back(dropout_case("a tenth", 0.1));
+  rows.push_back(dropout_case("nothing", 0));
+  return rows;
+}
+
+}  // namespace tandem::test
