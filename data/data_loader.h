@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "tandem/data/dataset.h"
 
@@ -18,10 +19,10 @@ struct DataLoaderOptions {
   bool shuffle = true;
   uint64_t seed = 0;      // order of epoch e: stream "shuffle/e"; shifts: stream "augment/e"
   LastBatch last_batch = LastBatch::keep;
-  int64_t shift = 0;      // random shifts of up to this many pixels each way (uint8 images)
+  int64_t shift = 0;      // random shifts of up to this many pixels each way (uint8 images [N, H, W, C])
   bool prefetch = false;  // make the next batch on a thread of its own
   Device device = {};
-  Dtype dtype = Dtype::float32;
+  Dtype dtype = Dtype::float32;  // of x: uint8 is divided by 255, floats are converted
 };
 
 struct Batch {
@@ -30,7 +31,8 @@ struct Batch {
 
 // Each begin() starts the next epoch (0, 1, 2, ...); set_epoch chooses it. Batches depend on the options and
 // the epoch alone, not on prefetch or threads. An error in the loading thread is thrown by the iterator.
-// Throws ValueError: batch_size < 1, or so large that no batch is left.
+// The data set's elements must not change while a loader uses them. Throws ValueError: batch_size < 1 or so
+// large that no batch is left, a dtype that is not floating, shifts larger than the images.
 class DataLoader {
  public:
   DataLoader(Dataset data, DataLoaderOptions options = {});
@@ -44,7 +46,7 @@ class DataLoader {
   int64_t epoch() const;  // the one that begin() will start next
   // Batch `index` of `epoch`, made here and now: for callers that walk by step.
   Batch batch(int64_t epoch, int64_t index) const;
-  // The row numbers of an epoch in order; their hash proves two runs saw the same batches.
+  // The rows of data().x that an epoch serves, in order; their hash proves two runs saw the same batches.
   std::vector<int32_t> order(int64_t epoch) const;
 
   struct Iterator {

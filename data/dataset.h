@@ -9,7 +9,7 @@
 
 namespace tandem {
 
-// x[N, ...] uint8 (served as x / 255 in float32) or floating (served as it is); y int32 [N].
+// x[N, ...] uint8 (served as x / 255) or floating (served as it is); y int32 [N].
 // Copies share the elements; take() is a view.
 struct Dataset {
   std::string name;  // "mnist", "digits": named by every result
@@ -17,8 +17,8 @@ struct Dataset {
   int64_t classes = 0;
   int64_t begin = 0, count = 0;  // the rows in use
 
-  // A host's own arrays. Throws ShapeError or ValueError: counts differ, no rows, a label < 0 or >= classes
-  // (classes 0: one more than the largest label).
+  // A host's own arrays (handles, not copies). Throws ShapeError or ValueError: x has one axis, counts differ,
+  // no rows, a wrong dtype, a label < 0 or >= classes (classes 0: one more than the largest label).
   static Dataset from(Tensor x, Tensor y, std::string name = "custom", int64_t classes = 0);
 
   int64_t size() const { return count; }

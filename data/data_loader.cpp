@@ -1,0 +1,207 @@
+#include "tandem/data/data_loader.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <mutex>
+#include <numeric>
+#include <optional>
+#include <vector>
+
+#include "tandem/core/dispatch.h"
+#include "tandem/core/error.h"
+#include "tandem/core/random.h"
+#include "tandem/core/threads.h"
+#include "tandem/data/prefetcher.h"
+
+namespace tandem {
+namespace {
+
+// What an epoch's batches are made of, on the loader's device: the row of each position, int32 [samples],
+// and how its image moves, int32 [samples, 2] (absent without shifts).
+struct EpochPlan {
+  int64_t epoch;
+  Tensor rows, shifts;
+};
+
+// Rows [first, first + n) of a tensor, as a kernel sees them.
+View rows_of(const Tensor& x, int64_t first, int64_t n) {
+  View view = x;
+  const int64_t row_bytes = x.numel() / x.dim(0) * size_of(x.dtype());
+  view.data = static_cast<char*>(view.data) + first * row_bytes;
+  view.dims = x.shape().with(0, n);
+  return view;
+}
+
+void check(const Dataset& data, const DataLoaderOptions& options) {
+  const bool whole = data.x.defined() && data.y.defined() && data.x.rank() >= 2 && data.y.rank() == 1 &&
+                     data.y.dtype() == Dtype::int32 && data.x.dim(0) == data.y.dim(0) && data.begin >= 0 &&
+                     data.count >= 1 && data.begin <= data.x.dim(0) - data.count;
+  if (!whole) throw ValueError("DataLoader: expected a data set with rows; make one with Dataset::from");
+  if (options.batch_size < 1) {
+    throw ValueError(fmt::format("DataLoader: expected a batch_size of at least 1, got {}", options.batch_size));
+  }
+  if (options.last_batch == LastBatch::drop && options.batch_size > data.size()) {
+    throw ValueError(fmt::format("DataLoader: expected a batch_size of at most the {} rows of {}, got {}; "
+                                 "no batch would be left, use a smaller one or LastBatch::keep",
+                                 data.size(), data.name, options.batch_size));
+  }
+  if (!is_floating(options.dtype)) {
+    throw ValueError(fmt::format("DataLoader: expected a dtype of float32 or float64, got {}", name_of(options.dtype)));
+  }
+  if (options.shift == 0) return;
+  if (data.x.rank() != 4 || data.x.dtype() != Dtype::uint8) {
+    throw ValueError(fmt::format("DataLoader: expected uint8 images x[N, H, W, C] to shift, got {} {}",
+                                 name_of(data.x.dtype()), describe("x", data.x)));
+  }
+  const int64_t most = std::min(data.x.dim(1), data.x.dim(2)) - 1;
+  if (options.shift < 0 || options.shift > most) {
+    throw ValueError(fmt::format("DataLoader: expected a shift of 0 to {} for {}, got {}", most,
+                                 describe("x", data.x), options.shift));
+  }
+}
+
+}  // namespace
+
+LastBatch parse_last_batch(const std::string& name) {
+  if (name == "keep") return LastBatch::keep;
+  if (name == "drop") return LastBatch::drop;
+  if (name == "merge") return LastBatch::merge;
+  throw ValueError(fmt::format("last batch: expected keep, drop or merge, got '{}'", name));
+}
+
+struct DataLoader::State {
+  Dataset data;
+  DataLoaderOptions options;
+  Tensor x, y;  // data.x and data.y on the loader's device, floats in its dtype
+  int64_t next_epoch = 0;
+
+  std::mutex mutex;  // guards `plan`: the prefetching thread asks for batches too
+  std::shared_ptr<const EpochPlan> plan;
+
+  int64_t prefetched_epoch = -1;
+  std::optional<Prefetcher<Batch>> prefetcher;  // last: ends before what its thread uses
+
+  int64_t batches() const {
+    const int64_t whole = data.size() / options.batch_size, rest = data.size() % options.batch_size;
+    if (options.last_batch == LastBatch::keep) return whole + (rest > 0);
+    return options.last_batch == LastBatch::merge && whole == 0 ? 1 : whole;
+  }
+  int64_t samples() const {
+    return options.last_batch == LastBatch::drop ? batches() * options.batch_size : data.size();
+  }
+  std::vector<int32_t> order(int64_t epoch) const;
+  std::shared_ptr<const EpochPlan> plan_of(int64_t epoch);
+  Batch make(int64_t epoch, int64_t index);
+};
+
+std::vector<int32_t> DataLoader::State::order(int64_t epoch) const {
+  std::vector<int32_t> rows(data.size());
+  if (options.shuffle) {
+    rows = Stream(options.seed, "shuffle/" + std::to_string(epoch)).permutation(data.size());
+  } else {
+    std::iota(rows.begin(), rows.end(), 0);
+  }
+  rows.resize(samples());
+  for (int32_t& row : rows) row += static_cast<int32_t>(data.begin);
+  return rows;
+}
+
+std::shared_ptr<const EpochPlan> DataLoader::State::plan_of(int64_t epoch) {
+  std::lock_guard lock(mutex);
+  if (plan && plan->epoch == epoch) return plan;
+  EpochPlan made{epoch, Tensor::from(order(epoch), {samples()}, options.device), {}};
+  if (options.shift > 0) {
+    const Stream stream(options.seed, "augment/" + std::to_string(epoch));
+    std::vector<int32_t> shifts(2 * samples());
+    for (size_t i = 0; i < shifts.size(); ++i) {
+      shifts[i] = static_cast<int32_t>(static_cast<int64_t>(stream.below(i, 2 * options.shift + 1)) - options.shift);
+    }
+    made.shifts = Tensor::from(shifts, {samples(), 2}, options.device);
+  }
+  plan = std::make_shared<const EpochPlan>(std::move(made));
+  return plan;
+}
+
+Batch DataLoader::State::make(int64_t epoch, int64_t index) {
+  if (epoch < 0 || index < 0 || index >= batches()) {
+    throw ValueError(fmt::format("DataLoader: expected a batch of 0 to {} in an epoch of at least 0, got batch {} "
+                                 "of epoch {}",
+                                 batches() - 1, index, epoch));
+  }
+  const std::shared_ptr<const EpochPlan> plan = plan_of(epoch);
+  const int64_t first = index * options.batch_size;
+  const int64_t n = index + 1 == batches() ? samples() - first : options.batch_size;
+  const View rows = rows_of(plan->rows, first, n);
+  Batch batch{empty(x.shape().with(0, n), {options.dtype, options.device}),
+              empty({n}, {Dtype::int32, options.device})};
+  if (x.dtype() == Dtype::uint8) {
+    GatherImages gather{x, rows, {}, batch.x, 1.0 / 255};
+    if (x.rank() != 4) {  // rows of any shape are images of one column
+      gather.images.dims = {x.dim(0), x.numel() / x.dim(0), 1, 1};
+      gather.y.dims = gather.images.dims.with(0, n);
+    }
+    if (options.shift > 0) gather.shifts = rows_of(plan->shifts, first, n);
+    launch(gather);
+  } else {
+    launch(GatherRows{x, rows, batch.x});
+  }
+  launch(GatherRows{y, rows, batch.y});
+  return batch;
+}
+
+DataLoader::DataLoader(Dataset data, DataLoaderOptions options) : state_(new State) {
+  check(data, options);
+  state_->x = data.x.to(options.device);
+  if (is_floating(data.x.dtype())) state_->x = state_->x.to(options.dtype);
+  state_->y = data.y.to(options.device);
+  state_->data = std::move(data);
+  state_->options = options;
+}
+
+DataLoader::~DataLoader() = default;
+DataLoader::DataLoader(DataLoader&&) noexcept = default;
+
+int64_t DataLoader::batches() const { return state_->batches(); }
+int64_t DataLoader::samples() const { return state_->samples(); }
+const Dataset& DataLoader::data() const { return state_->data; }
+int64_t DataLoader::epoch() const { return state_->next_epoch; }
+std::vector<int32_t> DataLoader::order(int64_t epoch) const { return state_->order(epoch); }
+Batch DataLoader::batch(int64_t epoch, int64_t index) const { return state_->make(epoch, index); }
+
+void DataLoader::set_epoch(int64_t epoch) {
+  if (epoch < 0) throw ValueError(fmt::format("DataLoader: expected an epoch of at least 0, got {}", epoch));
+  state_->next_epoch = epoch;
+}
+
+DataLoader::Iterator DataLoader::begin() {
+  State& state = *state_;
+  const int64_t epoch = state.next_epoch++;
+  if (state.options.prefetch) {
+    state.prefetcher.emplace(state.batches(), [&state, epoch](int64_t index) {
+      const SingleThreaded one_core;  // the other cores train
+      return state.make(epoch, index);
+    });
+    state.prefetched_epoch = epoch;
+  }
+  return {this, epoch, 0};
+}
+
+DataLoader::Iterator DataLoader::end() { return {this, state_->next_epoch, state_->batches()}; }
+
+// A batch that was prefetched can be taken once; asked for again, it is made again, and is the same.
+Batch DataLoader::Iterator::operator*() const {
+  State& state = *loader->state_;
+  const bool prefetched = state.prefetcher && state.prefetched_epoch == epoch;
+  if (prefetched && state.prefetcher->next() == index && index < state.batches()) {
+    return state.prefetcher->take();
+  }
+  return state.make(epoch, index);
+}
+
+DataLoader::Iterator& DataLoader::Iterator::operator++() {
+  ++index;
+  return *this;
+}
+
+}  // namespace tandem
