@@ -1,0 +1,337 @@
+#include "compare.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <exception>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <thread>
+
+#include "tandem/core/hash.h"
+#include "tandem/core/threads.h"
+#include "tandem/layers/build.h"
+
+namespace tandem {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+using Models = std::array<std::unique_ptr<Sequential>, 2>;
+constexpr int64_t aa_check_steps = 10, aa_check_images = 500;
+
+// Calls f(0) .. f(n - 1), on `threads` threads of one core each (one: on this thread, with all cores). The first
+// exception is rethrown once all have ended; `failed` tells the others to stop.
+void for_each(int n, int threads, std::atomic<bool>& failed, const std::function<void(int)>& f) {
+  std::atomic<int> next{0};
+  std::exception_ptr error;
+  std::mutex mutex;
+  auto work = [&] {
+    try {
+      for (int i = next++; i < n && !failed; i = next++) f(i);
+    } catch (...) {
+      const std::lock_guard lock(mutex);
+      if (!error) error = std::current_exception();
+      failed = true;
+    }
+  };
+  if (threads <= 1) {
+    work();
+  } else {
+    std::vector<std::thread> pool;
+    for (int t = 0; t < std::min(threads, n); ++t) pool.emplace_back(work);
+    for (auto& thread : pool) thread.join();
+  }
+  if (error) std::rethrow_exception(error);
+}
+
+// ---- proof of pairing --------------------------------------------------------------------------------------
+
+// Names and values of the parameters that both models have, by name and shape.
+std::string shared_weights_hash(Module& model, Module& other) {
+  std::map<std::string, Shape> shapes;
+  for (const auto& parameter : other.parameters()) shapes.emplace(parameter.name, parameter.tensor.shape());
+  std::string bytes;
+  for (const auto& parameter : model.parameters()) {
+    const auto found = shapes.find(parameter.name);
+    if (found == shapes.end() || !(found->second == parameter.tensor.shape())) continue;
+    bytes += parameter.name + "\n";
+    const Tensor host = parameter.tensor.to(Dtype::float64).to(Device{});
+    bytes.append(reinterpret_cast<const char*>(host.data<double>()), size_t(host.numel()) * sizeof(double));
+  }
+  return sha256(bytes.data(), bytes.size());
+}
+
+// The row numbers that the run will draw, epoch by epoch.
+std::string order_hash(const DataLoader& loader, int64_t steps) {
+  std::string bytes;
+  for (int64_t epoch = 0; epoch * loader.batches() < steps; ++epoch) {
+    const std::vector<int32_t> rows = loader.order(epoch);
+    bytes.append(reinterpret_cast<const char*>(rows.data()), rows.size() * sizeof(int32_t));
+  }
+  return sha256(bytes.data(), bytes.size());
+}
+
+// ---- one run -------------------------------------------------------------------------------------------------
+
+// Keeps the curve and the time of training steps alone; passes everything on.
+class Recorder : public TrainObserver {
+ public:
+  Recorder(ArmRun& run, TrainObserver* next, std::function<bool()> should_stop)
+      : run_(run), next_(next), should_stop_(std::move(should_stop)) {}
+
+  void on_start(int64_t total_steps) override {
+    if (next_) next_->on_start(total_steps);
+    last_ = Clock::now();
+  }
+  void on_step(const StepRecord& record) override {
+    run_.seconds += seconds_since(last_);
+    run_.steps = record.step;
+    loss_sum_ += record.loss;
+    ++loss_count_;
+    if (next_) next_->on_step(record);
+    last_ = Clock::now();
+  }
+  void on_validation(const ValidationRecord& record) override {
+    const double loss = loss_count_ ? loss_sum_ / double(loss_count_) : 0;
+    run_.curve.push_back({record.step, run_.seconds, loss, record.validation.loss, record.validation.accuracy});
+    loss_sum_ = 0;
+    loss_count_ = 0;
+    if (next_) next_->on_validation(record);
+    last_ = Clock::now();
+  }
+  bool should_stop() override { return should_stop_(); }
+
+ private:
+  ArmRun& run_;
+  TrainObserver* next_;
+  std::function<bool()> should_stop_;
+  Clock::time_point last_ = Clock::now();
+  double loss_sum_ = 0;
+  int64_t loss_count_ = 0;
+};
+
+// Trains `model` to the end. Returns false if it was stopped; a run that diverges has ended.
+bool run_arm(Module& model, const Splits& data, const TrainSettings& settings, TrainObserver* watcher,
+             const std::function<bool()>& should_stop, ArmRun& run) {
+  Recorder recorder(run, watcher, should_stop);
+  try {
+    const TrainResult result = train(model, data, settings, recorder);
+    if (result.interrupted) return false;
+    run.validation_accuracy = result.validation.accuracy;
+    run.test_accuracy = result.test.accuracy;
+  } catch (const DivergedError&) {
+    run.diverged = true;
+  }
+  return true;
+}
+
+// ---- A/A -------------------------------------------------------------------------------------------------------
+
+// 0 for the same number, NaN included; infinity where only one is a number.
+double distance(double a, double b) {
+  if (a == b || (std::isnan(a) && std::isnan(b))) return 0;
+  const double difference = std::abs(a - b);
+  return std::isfinite(difference) ? difference : INFINITY;
+}
+
+double run_difference(const ArmRun& a, const ArmRun& b) {
+  if (a.diverged != b.diverged || a.steps != b.steps || a.curve.size() != b.curve.size()) return INFINITY;
+  double largest = 0;
+  for (size_t i = 0; i < a.curve.size(); ++i)
+    for (double CurvePoint::*field :
+         {&CurvePoint::train_loss, &CurvePoint::validation_loss, &CurvePoint::validation_accuracy})
+      largest = std::max(largest, distance(a.curve[i].*field, b.curve[i].*field));
+  for (auto field : {&ArmRun::train_accuracy, &ArmRun::validation_accuracy, &ArmRun::test_accuracy})
+    largest = std::max(largest, distance((a.*field).value_or(0), (b.*field).value_or(0)));
+  return largest;
+}
+
+// Over every parameter and buffer; the models have the same.
+double weight_difference(Module& a, Module& b) {
+  const StateDict first = a.state_dict(), second = b.state_dict();
+  double largest = 0;
+  for (size_t i = 0; i < first.size(); ++i) {
+    const Tensor x = first[i].second.to(Dtype::float64).to(Device{}),
+                 y = second[i].second.to(Dtype::float64).to(Device{});
+    for (int64_t j = 0; j < x.numel(); ++j)
+      largest = std::max(largest, distance(x.data<double>()[j], y.data<double>()[j]));
+  }
+  return largest;
+}
+
+// Each arm twice from the first seed, for a few steps, the two runs side by side where the pairs will be.
+double aa_check(const Comparison& comparison, const Splits& data, const std::function<bool()>& should_stop) {
+  Splits small = data;
+  small.validation = data.validation.take(0, std::min(data.validation.size(), aa_check_images));
+  small.test = data.test.take(0, std::min(data.test.size(), aa_check_images));
+  double largest = 0;
+  for (const Arm& arm : comparison.arms) {
+    TrainSettings settings = arm.settings;
+    settings.seed = comparison.settings.seeds.front();
+    settings.max_steps = comparison.aa_steps;
+    settings.eval_every = 0;
+    Models models;
+    std::array<ArmRun, 2> runs;
+    std::atomic<bool> failed{false};
+    for_each(2, comparison.parallel_arms ? 2 : 1, failed, [&](int i) {
+      std::optional<SingleThreaded> one_core;
+      if (comparison.parallel_arms) one_core.emplace();
+      models[i] = make_model(settings, data.train.sample_shape());
+      run_arm(*models[i], small, settings, nullptr, should_stop, runs[i]);
+    });
+    largest = std::max({largest, run_difference(runs[0], runs[1]), weight_difference(*models[0], *models[1])});
+  }
+  return largest;
+}
+
+// ---- pairs -------------------------------------------------------------------------------------------------------
+
+// Everything that the pairs of one comparison share.
+class Experiment {
+ public:
+  Experiment(Comparison& comparison, const Splits& data, CompareObserver& observer)
+      : comparison_(comparison), data_(data), observer_(observer) {}
+
+  void run_all() {
+    const auto& seeds = comparison_.settings.seeds;
+    std::vector<std::optional<SeedPair>> pairs(seeds.size());
+    for_each(int(seeds.size()), comparison_.parallel_pairs, failed_, [&](int i) { pairs[i] = run_pair(seeds[i]); });
+    for (auto& pair : pairs)
+      if (pair) comparison_.pairs.push_back(std::move(*pair));
+    comparison_.interrupted = comparison_.pairs.size() < seeds.size();
+  }
+
+ private:
+  bool should_stop() { return failed_ || observer_.should_stop(); }
+
+  // Empty if it was stopped before both arms had ended.
+  std::optional<SeedPair> run_pair(uint64_t seed) {
+    if (should_stop()) return std::nullopt;
+    SeedPair pair;
+    pair.seed = seed;
+    Models models = prepare(pair);
+    std::array<bool, 2> ended{};
+    for_each(2, comparison_.parallel_arms ? 2 : 1, failed_, [&](int i) {
+      std::optional<SingleThreaded> one_core;
+      if (comparison_.parallel_arms) one_core.emplace();
+      const auto watcher = observer_.watch(seed, comparison_.arms[i]);
+      TrainSettings settings = comparison_.arms[i].settings;
+      settings.seed = seed;
+      ArmRun& run = pair.runs[i];
+      ended[i] = run_arm(
+          *models[i], data_, settings, watcher.get(), [this] { return should_stop(); }, run);
+      if (ended[i] && !run.diverged) run.train_accuracy = evaluate(*models[i], data_.train, settings).accuracy;
+    });
+    if (!ended[0] || !ended[1]) return std::nullopt;
+    finish(pair, models);
+    return pair;
+  }
+
+  // Fresh models and the proof that they start alike.
+  Models prepare(SeedPair& pair) {
+    Models models;
+    for (int i = 0; i < 2; ++i) {
+      TrainSettings settings = comparison_.arms[i].settings;
+      settings.seed = pair.seed;
+      models[i] = make_model(settings, data_.train.sample_shape());
+      pair.runs[i].order_hash = order_hash(make_loader(data_.train, settings), comparison_.total_steps);
+    }
+    for (int i = 0; i < 2; ++i) pair.runs[i].weights_hash = shared_weights_hash(*models[i], *models[1 - i]);
+    require_same("initial weights", pair.seed, pair.runs[0].weights_hash, pair.runs[1].weights_hash);
+    require_same("batches", pair.seed, pair.runs[0].order_hash, pair.runs[1].order_hash);
+    return models;
+  }
+
+  static void require_same(const char* what, uint64_t seed, const std::string& first, const std::string& second) {
+    if (first == second) return;
+    throw Error(
+        fmt::format("compare: expected both arms of seed {} to have the same {}, got SHA-256 {} and {}; "
+                    "this is a defect of the program",
+                    seed, what, first, second));
+  }
+
+  void finish(const SeedPair& pair, const Models& models) {
+    const std::lock_guard lock(mutex_);
+    if (comparison_.settings.is_null()) {
+      const double difference =
+          std::max(run_difference(pair.runs[0], pair.runs[1]), weight_difference(*models[0], *models[1]));
+      comparison_.aa_difference = std::max(comparison_.aa_difference, difference);
+    }
+    observer_.on_pair(pair);
+  }
+
+  Comparison& comparison_;
+  const Splits& data_;
+  CompareObserver& observer_;
+  std::atomic<bool> failed_{false};
+  std::mutex mutex_;
+};
+
+Arm make_arm(const CompareSettings& settings, bool second, const Shape& input) {
+  Arm arm;
+  const bool bn = second && !settings.is_null();
+  arm.id = !second ? "plain" : bn ? "bn" : "again";
+  arm.label = !second ? "plain" : bn ? "batch norm" : "plain again";
+  arm.settings = settings.training;
+  arm.settings.bn = bn;
+  arm.settings = resolve(arm.settings);
+  arm.settings.seed = settings.seeds.front();
+  const auto model = make_model(arm.settings, input);
+  for (const auto& parameter : model->parameters()) arm.parameters += parameter.tensor.numel();
+  return arm;
+}
+
+Comparison plan(const CompareSettings& settings, const Splits& data) {
+  Comparison comparison;
+  comparison.settings = settings;
+  for (int i = 0; i < 2; ++i) comparison.arms[i] = make_arm(settings, i == 1, data.train.sample_shape());
+  if (!settings.is_null() && comparison.arms[0].parameters == comparison.arms[1].parameters &&
+      without_batch_norm(comparison.arms[1].settings.layers) == comparison.arms[1].settings.layers)
+    throw UsageError(
+        fmt::format("compare: expected layers with a bn to leave out, got '{}'; put ',bn' after a "
+                    "dense or conv",
+                    comparison.arms[1].settings.layers));
+  comparison.dataset = data.train.name;
+  comparison.train_count = data.train.size();
+  comparison.validation_count = data.validation.size();
+  comparison.test_count = data.test.size();
+  comparison.parallel_arms = threads() >= 2;
+  comparison.parallel_pairs = std::clamp(threads() / 2, 1, int(settings.seeds.size()));
+  comparison.total_steps =
+      total_steps(make_loader(data.train, comparison.arms[0].settings), comparison.arms[0].settings);
+  comparison.aa_steps = settings.is_null() ? comparison.total_steps : std::min(comparison.total_steps, aa_check_steps);
+  return comparison;
+}
+
+}  // namespace
+
+const CurvePoint* first_reaching(const ArmRun& run, double target) {
+  for (const CurvePoint& point : run.curve)
+    if (point.validation_accuracy >= target) return &point;
+  return nullptr;
+}
+
+Comparison compare(const CompareSettings& settings, const Splits& data, CompareObserver& observer) {
+  const auto start = Clock::now();
+  Comparison comparison = plan(settings, data);
+  observer.on_start(comparison);
+  if (!settings.is_null()) {
+    comparison.aa_difference = aa_check(comparison, data, [&] { return observer.should_stop(); });
+    if (comparison.aa_difference != 0 && !observer.should_stop())
+      throw Error(
+          fmt::format("compare: expected two runs of one network from one seed to agree exactly, got a "
+                      "difference of {:g} after {} steps; nothing was compared",
+                      comparison.aa_difference, comparison.aa_steps));
+  }
+  Experiment(comparison, data, observer).run_all();
+  comparison.seconds = seconds_since(start);
+  return comparison;
+}
+
+}  // namespace tandem

@@ -1,0 +1,216 @@
+#include "findings.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <functional>
+
+namespace tandem {
+
+namespace {
+
+using Value = std::function<std::optional<double>(const ArmRun&)>;
+
+std::optional<double> percent(const std::optional<double>& fraction) {
+  return fraction ? std::optional(100 * *fraction) : std::nullopt;
+}
+
+Quantity quantity(const Comparison& comparison, const std::string& key, const std::string& label, Better better,
+                  int decimals, const Value& value) {
+  Quantity q{key, label, better, decimals, {}, {}, {}, {}, {}};
+  for (const SeedPair& pair : comparison.pairs) {
+    q.first.push_back(value(pair.runs[0]));
+    q.second.push_back(value(pair.runs[1]));
+  }
+  q.first_summary = summarize(q.first, better);
+  q.second_summary = summarize(q.second, better);
+  q.paired = compare_pairs(q.first, q.second, better);
+  return q;
+}
+
+std::string number(const Quantity& q, double value) {
+  const std::string text = fmt::format("{:.{}f}", value, q.decimals);
+  return text.find_first_not_of("-0.") == std::string::npos && text[0] == '-' ? text.substr(1) : text;
+}
+std::string signed_number(const Quantity& q, double value) {
+  const std::string text = number(q, value);
+  return text[0] == '-' || text.find_first_not_of("0.") == std::string::npos ? text : "+" + text;
+}
+std::string interval(const Quantity& q) {
+  return fmt::format("[{}, {}]", signed_number(q, *q.paired.low), signed_number(q, *q.paired.high));
+}
+const char* direction(const Quantity& q) { return q.better == Better::lower ? "lower" : "higher"; }
+
+const Quantity& find(const std::vector<Quantity>& all, const std::string& key) {
+  return *std::find_if(all.begin(), all.end(), [&](const Quantity& q) { return q.key == key; });
+}
+
+// "fewer steps in 4 of 5 seeds, the same in 1, more in 0"; `sooner` and `later` are such words.
+std::string count_of_seeds(const Quantity& q, const std::string& sooner, const std::string& later) {
+  std::string text = fmt::format("{} in {} of {} seeds", sooner, q.paired.better, q.paired.pairs);
+  if (q.paired.tied) text += fmt::format(", the same in {}", q.paired.tied);
+  if (q.paired.worse) text += fmt::format(", {} in {}", later, q.paired.worse);
+  return text;
+}
+
+// What the interval of the mean difference says.
+std::string interval_sentence(const Quantity& q, const std::string& unit) {
+  if (!q.paired.mean)
+    return fmt::format(
+        "No mean difference is given, because {} of {} runs have no value",
+        q.first_summary.runs + q.second_summary.runs - q.first_summary.present - q.second_summary.present,
+        q.first_summary.runs + q.second_summary.runs);
+  return fmt::format("The mean difference is {}{}, 95 % interval {}, which {}", signed_number(q, *q.paired.mean), unit,
+                     interval(q),
+                     q.paired.excludes_zero() ? "excludes 0" : "includes 0: these seeds show no difference");
+}
+
+// The highest target that any run reached.
+std::optional<int> highest_target(const Comparison& comparison) {
+  for (size_t i = compare_targets.size(); i-- > 0;)
+    for (const SeedPair& pair : comparison.pairs)
+      for (const ArmRun& run : pair.runs)
+        if (first_reaching(run, compare_targets[i])) return int(100 * compare_targets[i] + 0.5);
+  return std::nullopt;
+}
+
+std::vector<std::string> null_findings(const Comparison& comparison) {
+  const std::string what =
+      fmt::format("{} pairs of runs of one network, each pair from one seed", comparison.pairs.size());
+  if (comparison.aa_difference == 0)
+    return {fmt::format("A/A: over {}, every loss, accuracy and final weight agreed: difference exactly 0.", what)};
+  return {
+      fmt::format("A/A: over {}, losses, accuracies or weights differed by up to {:g}. They must agree exactly; "
+                  "no comparison made by this build can be trusted.",
+                  what, comparison.aa_difference)};
+}
+
+std::vector<std::string> divergence_findings(const Comparison& comparison) {
+  std::vector<std::string> sentences;
+  for (int i = 0; i < 2; ++i) {
+    const auto diverged = std::count_if(comparison.pairs.begin(), comparison.pairs.end(),
+                                        [&](const SeedPair& pair) { return pair.runs[i].diverged; });
+    if (diverged)
+      sentences.push_back(fmt::format("{} diverged in {} of {} seeds; those runs count as worse than any other.",
+                                      i == 0 ? "Plain" : "Batch norm", diverged, comparison.pairs.size()));
+  }
+  return sentences;
+}
+
+}  // namespace
+
+std::vector<Quantity> quantities(const Comparison& comparison) {
+  std::vector<Quantity> all;
+  auto add = [&](const std::string& key, const std::string& label, Better better, int decimals, const Value& value) {
+    all.push_back(quantity(comparison, key, label, better, decimals, value));
+  };
+  for (const bool steps : {true, false}) {
+    for (double target : compare_targets) {
+      const int whole = int(100 * target + 0.5);
+      const char* what = steps ? "steps" : "seconds";
+      add(fmt::format("{}_to_{}", what, whole), fmt::format("{} to {} %", what, whole), Better::lower, steps ? 0 : 2,
+          [=](const ArmRun& run) -> std::optional<double> {
+            const CurvePoint* point = first_reaching(run, target);
+            if (!point) return std::nullopt;
+            return steps ? double(point->step) : point->seconds;
+          });
+    }
+  }
+  add("train_accuracy", "train accuracy %", Better::higher, 2,
+      [](const ArmRun& run) { return percent(run.train_accuracy); });
+  add("validation_accuracy", "validation acc. %", Better::higher, 2,
+      [](const ArmRun& run) { return percent(run.validation_accuracy); });
+  add("test_accuracy", "test accuracy %", Better::higher, 2,
+      [](const ArmRun& run) { return percent(run.test_accuracy); });
+  add("seconds", "seconds", Better::lower, 2,
+      [](const ArmRun& run) { return run.diverged ? std::nullopt : std::optional(run.seconds); });
+  return all;
+}
+
+std::string arm_cell(const Quantity& q, const Summary& summary) {
+  if (summary.mean && summary.sd) return number(q, *summary.mean) + " +- " + number(q, *summary.sd);
+  if (summary.mean) return number(q, *summary.mean);
+  if (!summary.median)
+    return fmt::format("{} {} of {}", summary.present ? "only" : "never:", summary.present, summary.runs);
+  return fmt::format("med {} ({} of {})", number(q, *summary.median), summary.present, summary.runs);
+}
+
+std::string difference_cell(const Quantity& q) {
+  if (q.paired.low) return signed_number(q, *q.paired.mean) + " " + interval(q);
+  if (q.paired.mean) return signed_number(q, *q.paired.mean);
+  if (q.paired.tied == q.paired.pairs) return "none";
+  return fmt::format("{} in {} of {}", direction(q), q.paired.better, q.paired.pairs);
+}
+
+std::vector<std::string> findings(const Comparison& comparison) {
+  if (comparison.pairs.empty()) return {"No seed finished, so there is nothing to report."};
+  if (comparison.settings.is_null()) return null_findings(comparison);
+  std::vector<std::string> sentences = divergence_findings(comparison);
+  if (comparison.pairs.size() == 1) {
+    sentences.push_back("One seed has no spread: these numbers support no claim. Use at least five (--seeds 1..5).");
+    return sentences;
+  }
+  const auto all = quantities(comparison);
+  if (const auto target = highest_target(comparison)) {
+    const Quantity& steps = find(all, fmt::format("steps_to_{}", *target));
+    sentences.push_back(fmt::format("Batch norm reached {} % validation accuracy in {}. {}.", *target,
+                                    count_of_seeds(steps, "fewer steps", "more"), interval_sentence(steps, " steps")));
+    const Quantity& seconds = find(all, fmt::format("seconds_to_{}", *target));
+    sentences.push_back(fmt::format("By the clock it got there {}. {}.", count_of_seeds(seconds, "sooner", "later"),
+                                    interval_sentence(seconds, " s")));
+  } else {
+    sentences.push_back(fmt::format("No run reached {:.0f} % validation accuracy.", 100 * compare_targets[0]));
+  }
+  const Quantity& test = find(all, "test_accuracy");
+  sentences.push_back(fmt::format("Test accuracy was {} with batch norm. {}.", count_of_seeds(test, "higher", "lower"),
+                                  interval_sentence(test, " percentage points")));
+  if (comparison.pairs.size() < 5)
+    sentences.push_back(fmt::format("{} seeds are few: an interval from so small a sample is wide and uncertain.",
+                                    comparison.pairs.size()));
+  return sentences;
+}
+
+std::vector<std::string> methods(const Comparison& comparison) {
+  const TrainSettings& training = comparison.settings.training;
+  std::vector<std::string> sentences = {
+      fmt::format("Per seed both arms start from the same values in every tensor they share and see the same batches "
+                  "in the same order; the hashes prove it and are compared before training."),
+      fmt::format("Validation accuracy is measured every {} steps on {} images that are not trained on; a step count "
+                  "is the first such measurement at or above the target, so it is known to within {} steps.",
+                  training.eval_every, comparison.validation_count, training.eval_every),
+      "Spread: +- is the standard deviation over seeds. Differences are taken seed by seed; [low, high] is the 95 % "
+      "interval of their mean by Student's t, which takes the differences to be roughly normal.",
+      "A run that never reaches a target, or diverges, is not dropped: it counts as worse than any that did. Then no "
+      "mean is given but the median over all runs (med) and how many have a value.",
+      std::string("Seconds count training steps alone, without evaluations. ") +
+          (comparison.parallel_arms
+               ? "Both arms ran at the same time, one thread each, so each felt the other's use of the machine."
+               : "The arms ran one after the other, on one thread."),
+      fmt::format("The {} test images are read once, at the end; nothing is chosen by them.", comparison.test_count)};
+  sentences.push_back(
+      comparison.settings.is_null()
+          ? fmt::format("A/A difference: the largest over all losses, accuracies and final weights of both runs, {} "
+                        "steps each.",
+                        comparison.aa_steps)
+          : fmt::format(
+                "A/A check before the comparison: two runs of {} steps of each arm from one seed differed by {:g} in "
+                "losses, accuracies and weights.",
+                comparison.aa_steps, comparison.aa_difference));
+  return sentences;
+}
+
+std::vector<std::string> limits(const Comparison& comparison) {
+  if (comparison.settings.is_null())
+    return {
+        "An A/A run says nothing about batch norm. It shows that the instrument itself adds no difference, on this "
+        "machine and with this build."};
+  return {"It does not show why: nothing here measures internal covariate shift, smoothness or gradients.",
+          "It compares the arms at one learning rate, the same for both. With a rate tuned for each arm the difference "
+          "may be smaller or reversed.",
+          "It holds for this network, data set, batch size and number of steps; small batches and long training are "
+          "known to change the picture.",
+          "The intervals describe variation over seeds, not over data sets, and each is at 95 % on its own: of many "
+          "quantities, some will exclude 0 by chance."};
+}
+
+}  // namespace tandem

@@ -1,0 +1,36 @@
+// What a comparison's numbers support: its quantities with their spread, and sentences made from them by rule.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "compare.h"
+#include "statistics.h"
+
+namespace tandem {
+
+// One quantity over all seeds, both arms and their difference.
+struct Quantity {
+  std::string key;    // in JSON: "steps_to_90", "test_accuracy"
+  std::string label;  // "steps to 90 %", "test accuracy %"
+  Better better;
+  int decimals;  // shown
+  Sample first, second;
+  Summary first_summary, second_summary;
+  Paired paired;  // second minus first
+};
+// In the order of the table. Accuracies in percent.
+std::vector<Quantity> quantities(const Comparison& comparison);
+
+// Cells of the table: "820 +- 110", "820" from one seed; "med 1200 (3 of 5)", "only 1 of 5", "never: 0 of 5" where
+// runs lack a value. And "-390 [-520, -260]", "-390", "lower in 4 of 5".
+std::string arm_cell(const Quantity& quantity, const Summary& summary);
+std::string difference_cell(const Quantity& quantity);
+
+// What the numbers support, a sentence each. One seed supports nothing, and the sentence says so.
+std::vector<std::string> findings(const Comparison& comparison);
+// How the numbers were come by, and what they do not show, a sentence each.
+std::vector<std::string> methods(const Comparison& comparison);
+std::vector<std::string> limits(const Comparison& comparison);
+
+}  // namespace tandem
