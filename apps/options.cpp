@@ -78,9 +78,9 @@ CLI::Option* add_number(CLI::App& app, const std::string& names, double& value, 
 }
 
 CLI::Option* add_integer(CLI::App& app, const std::string& names, std::optional<int64_t>& value, int64_t low,
-                         const std::string& help, const std::string& shown) {
+                         int64_t high, const std::string& help, const std::string& shown) {
   return app.add_option_function<int64_t>(names, [&value](int64_t v) { value = v; }, help)
-      ->check(integer_check(low, std::numeric_limits<int64_t>::max()))->type_name("N")->default_str(shown);
+      ->check(integer_check(low, high))->type_name("N")->default_str(shown);
 }
 
 CLI::Option* add_number(CLI::App& app, const std::string& names, std::optional<double>& value, Range range,
@@ -144,9 +144,9 @@ void add_data_options(CLI::App& app, TrainSettings& s) {
 void add_training_options(CLI::App& app, TrainSettings& s) {
   const std::string group = "Training";
   std::vector<CLI::Option*> options = {
-      add_integer(app, "--epochs", s.epochs, 1, "passes over the training data", "3, unless --max-steps"),
+      add_integer(app, "--epochs", s.epochs, 1, 1'000'000, "passes over the training data", "3, unless --max-steps"),
       add_integer(app, "--max-steps", s.max_steps, 0, "stop after N steps; 0: no limit"),
-      add_integer(app, "-b,--batch-size", s.batch_size, 1, "images a step", "128; w1 60"),
+      add_integer(app, "-b,--batch-size", s.batch_size, 1, 1'000'000, "images a step", "128; w1 60"),
       add_choice(app, "--last-batch", s.last_batch, {"drop", "keep", "merge"},
                  "images that fill no batch: leave out, a smaller batch, or into the one before"),
       add_choice(app, "--optimizer", s.optimizer, {"sgd", "adam", "adamw"}, "sgd, adam or adamw"),

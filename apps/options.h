@@ -31,7 +31,7 @@ CLI::Option* add_number(CLI::App& app, const std::string& names, double& value, 
                         const std::string& help);
 // The same for values whose default depends on others; `shown` describes it in the help.
 CLI::Option* add_integer(CLI::App& app, const std::string& names, std::optional<int64_t>& value, int64_t low,
-                         const std::string& help, const std::string& shown);
+                         int64_t high, const std::string& help, const std::string& shown);
 CLI::Option* add_number(CLI::App& app, const std::string& names, std::optional<double>& value, Range range,
                         const std::string& help, const std::string& shown);
 // One of a few words; a wrong one is answered with the nearest.

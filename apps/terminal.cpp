@@ -18,6 +18,7 @@ namespace {
 Color color = Color::automatic;
 bool quiet = false;
 std::mutex stderr_mutex;
+std::string status;
 
 bool shows_color(std::FILE* stream) {
   if (color != Color::automatic) return color == Color::always;
@@ -27,12 +28,14 @@ bool shows_color(std::FILE* stream) {
 
 void line(const std::string& text) {
   const std::lock_guard lock(stderr_mutex);
-  std::fputs((text + "\n").c_str(), stderr);
+  const char* const clear = status.empty() ? "" : "\r\x1b[K";
+  std::fputs((clear + text + "\n" + status).c_str(), stderr);
 }
 }  // namespace
 
 void set_color(Color value) { color = value; }
 void set_quiet(bool value) { quiet = value; }
+bool is_quiet() { return quiet; }
 
 bool is_terminal(std::FILE* stream) {
   const char* term = std::getenv("TERM");
@@ -48,6 +51,12 @@ std::string styled(std::FILE* stream, Style style, const std::string& text) {
   if (!shows_color(stream)) return text;
   static constexpr const char* codes[] = {"1", "2", "31", "33", "32"};
   return fmt::format("\x1b[{}m{}\x1b[0m", codes[static_cast<int>(style)], text);
+}
+
+void show_status(const std::string& text) {
+  const std::lock_guard lock(stderr_mutex);
+  if (!status.empty() || !text.empty()) std::fputs(("\r\x1b[K" + text).c_str(), stderr);
+  status = text;
 }
 
 void notice(const std::string& text) {

@@ -8,7 +8,8 @@ namespace tandem {
 
 enum class Color { automatic, always, never };
 void set_color(Color color);   // automatic: on a terminal, unless NO_COLOR is set or TERM is dumb
-void set_quiet(bool quiet);    // notices are dropped
+void set_quiet(bool quiet);  // notices and progress are dropped
+bool is_quiet();
 
 // Does `stream` go to a terminal that can move its cursor?
 bool is_terminal(std::FILE* stream);
@@ -17,6 +18,9 @@ int terminal_width(std::FILE* stream);  // 80 if unknown
 enum class Style { bold, dim, red, yellow, green };
 // `text` in that style if `stream` shows colours, else as it is.
 std::string styled(std::FILE* stream, Style style, const std::string& text);
+
+// The last line of the terminal, replaced by the next status and kept below messages; empty removes it.
+void show_status(const std::string& text);
 
 // One line on stderr each. A warning is shown once however often it is given.
 void notice(const std::string& text);

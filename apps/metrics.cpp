@@ -1,0 +1,66 @@
+#include "metrics.h"
+
+#include <fmt/format.h>
+
+namespace tandem {
+
+const char* const kCsvHeader = "step,epoch,split,loss,accuracy,lr,time\n";
+
+// Shortest texts that read back as the same doubles.
+std::string json_line(const Metric& m) {
+  return fmt::format(
+      R"({{"step":{},"epoch":{},"split":"{}","loss":{},"accuracy":{},"lr":{},"time":{:.3f}}})" "\n", m.step, m.epoch,
+      m.split, m.loss, m.accuracy, m.lr, m.time);
+}
+
+std::string csv_line(const Metric& m) {
+  return fmt::format("{},{},{},{},{},{},{:.3f}\n", m.step, m.epoch, m.split, m.loss, m.accuracy, m.lr, m.time);
+}
+
+MetricsLog::MetricsLog(const std::string& folder, int64_t every)
+    : start_(std::chrono::steady_clock::now()),
+      wall_start_(std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count()),
+      every_(every), json_(folder + "/metrics.jsonl"), csv_(folder + "/metrics.csv"), events_(folder, wall_start_) {
+  csv_.append(kCsvHeader);
+}
+
+double MetricsLog::seconds() const {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+}
+
+void MetricsLog::step(const StepRecord& record) {
+  const double loss = last_.loss + record.loss, accuracy = last_.accuracy + record.accuracy;
+  last_ = record;
+  last_.loss = loss;
+  last_.accuracy = accuracy;
+  if (++pending_ == every_) flush();
+}
+
+void MetricsLog::flush() {
+  if (pending_ == 0) return;
+  const auto n = static_cast<double>(pending_);
+  write({last_.step, last_.epoch, "train", last_.loss / n, last_.accuracy / n, last_.lr, seconds()});
+  pending_ = 0;
+  last_ = {};
+}
+
+void MetricsLog::validation(const ValidationRecord& r) {
+  flush();
+  write({r.step, r.epoch, "validation", r.validation.loss, r.validation.accuracy, r.lr, seconds()});
+}
+
+void MetricsLog::test(const TrainResult& result, const Evaluation& test) {
+  flush();
+  write({result.steps, result.epochs, "test", test.loss, test.accuracy, 0, seconds()});
+}
+
+void MetricsLog::write(const Metric& m) {
+  json_.append(json_line(m));
+  csv_.append(csv_line(m));
+  const double now = wall_start_ + m.time;
+  events_.scalar("loss/" + m.split, m.step, m.loss, now);
+  events_.scalar("accuracy/" + m.split, m.step, m.accuracy, now);
+  if (m.split == "train") events_.scalar("lr", m.step, m.lr, now);
+}
+
+}  // namespace tandem
