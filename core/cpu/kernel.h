@@ -8,6 +8,13 @@
 #include "tandem/core/parallel.h"
 #include "tandem/core/scalar_math.h"
 
+// Before a loop whose iterations touch different elements, which the compiler cannot see from the pointers.
+#ifdef __clang__
+#define TANDEM_INDEPENDENT  // Clang checks for overlap at run time instead
+#else
+#define TANDEM_INDEPENDENT _Pragma("GCC ivdep")
+#endif
+
 namespace tandem::TANDEM_CPU_PATH {
 
 #define TANDEM_DECLARE(K) void run(const K& k);
@@ -40,7 +47,7 @@ template <class F>
 void for_elements(int64_t n, const F& f) {
   parallel_ranges(n, kGrain, [&](int64_t begin, int64_t end) {
     const F local = f;
-#pragma GCC ivdep
+    TANDEM_INDEPENDENT
     for (int64_t i = begin; i < end; ++i) local(i);
   });
 }

@@ -1,0 +1,175 @@
+// Convolution as matrix products: the patches of a few images are laid out as rows (im2col), multiplied, and for
+// the input's gradient added back (col2im). Two images at a time keep the patches in the L2 cache.
+#include <cstring>
+
+#include "kernel.h"
+#include "tandem/core/blas.h"
+
+namespace tandem::TANDEM_CPU_PATH {
+namespace {
+
+struct Geometry {
+  Window window;
+  int64_t h, w, c, out_h, out_w, out_c, groups;
+
+  Geometry(const Shape& x, const Shape& y, const Window& window_, int64_t groups_)
+      : window(window_), h(x[1]), w(x[2]), c(x[3]), out_h(y[1]), out_w(y[2]), out_c(y[3]), groups(groups_) {}
+  int64_t group_c() const { return c / groups; }
+  int64_t group_out() const { return out_c / groups; }
+  int64_t patch() const { return window.kernel_h * window.kernel_w * group_c(); }
+  int64_t pixels() const { return out_h * out_w; }
+  // Each patch is one pixel of x: no copy is needed.
+  bool pointwise() const {
+    return window.kernel_h * window.kernel_w == 1 && window.stride_h * window.stride_w == 1 &&
+           window.padding_h + window.padding_w == 0;
+  }
+};
+
+// The values k in [begin, end) with 0 <= origin + k * dilation < extent, for k in [0, kernel).
+struct Range {
+  int64_t begin, end;
+};
+Range inside(int64_t origin, int64_t dilation, int64_t kernel, int64_t extent) {
+  const int64_t begin = origin < 0 ? (-origin + dilation - 1) / dilation : 0;
+  const int64_t end = origin < extent ? (extent - origin + dilation - 1) / dilation : 0;
+  return {begin, min(kernel, end)};
+}
+
+// f(position in the image of channel 0 of the group, position in the patch, values) for the contiguous runs that the
+// patch at output pixel (oy, ox) shares with the image.
+template <class F>
+void for_patch(const Geometry& g, int64_t oy, int64_t ox, const F& f) {
+  const Window& window = g.window;
+  const int64_t y0 = oy * window.stride_h - window.padding_h, x0 = ox * window.stride_w - window.padding_w;
+  const Range ky = inside(y0, window.dilation_h, window.kernel_h, g.h);
+  const Range kx = inside(x0, window.dilation_w, window.kernel_w, g.w);
+  const bool joined = window.dilation_w == 1 && g.groups == 1;  // neighbouring pixels make one run
+  const int64_t step = joined ? max(1, kx.end - kx.begin) : 1;
+  for (int64_t i = ky.begin; i < ky.end; ++i) {
+    const int64_t row = (y0 + i * window.dilation_h) * g.w;
+    for (int64_t j = kx.begin; j < kx.end; j += step) {
+      f((row + x0 + j * window.dilation_w) * g.c, (i * window.kernel_w + j) * g.group_c(), step * g.group_c());
+    }
+  }
+}
+
+// cols[images * pixels, patch] of one group; `x` points to the group's first channel.
+template <class T>
+void im2col(const Geometry& g, const T* x, int64_t images, T* cols) {
+  for (int64_t n = 0; n < images; ++n, x += g.h * g.w * g.c) {
+    for (int64_t oy = 0; oy < g.out_h; ++oy) {
+      for (int64_t ox = 0; ox < g.out_w; ++ox, cols += g.patch()) {
+        int64_t copied = 0;
+        for_patch(g, oy, ox, [&](int64_t, int64_t, int64_t count) { copied += count; });
+        if (copied < g.patch()) std::memset(cols, 0, static_cast<size_t>(g.patch()) * sizeof(T));
+        for_patch(g, oy, ox, [&](int64_t from, int64_t to, int64_t count) {
+          std::memcpy(cols + to, x + from, static_cast<size_t>(count) * sizeof(T));
+        });
+      }
+    }
+  }
+}
+
+// x += the patches, each where it came from.
+template <class T>
+void col2im(const Geometry& g, const T* cols, int64_t images, T* x) {
+  for (int64_t n = 0; n < images; ++n, x += g.h * g.w * g.c) {
+    for (int64_t oy = 0; oy < g.out_h; ++oy) {
+      for (int64_t ox = 0; ox < g.out_w; ++ox, cols += g.patch()) {
+        for_patch(g, oy, ox, [&](int64_t to, int64_t from, int64_t count) {
+          TANDEM_INDEPENDENT
+          for (int64_t i = 0; i < count; ++i) x[to + i] += cols[from + i];
+        });
+      }
+    }
+  }
+}
+
+// A group's patches as a matrix of `ld` columns a row: in scratch memory, or x itself.
+template <class T>
+struct Patches {
+  const T* data;
+  int64_t ld;
+};
+template <class T>
+Patches<T> patches(const Geometry& g, const T* x, int64_t images) {
+  if (g.pointwise()) return {x, g.c};
+  T* cols = scratch<T>(images * g.pixels() * g.patch());
+  im2col(g, x, images, cols);
+  return {cols, g.patch()};
+}
+
+}  // namespace
+
+void run(const Conv& k) {
+  const Geometry g(k.x.dims, k.y.dims, k.window, k.groups);
+  const Chunking cut = chunking(k.x.dims);
+  floating(k.x.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    parallel_for(cut.chunks(), [&](int64_t chunk) {
+      const int64_t begin = cut.chunk_begin(chunk), images = cut.chunk_begin(chunk + 1) - begin;
+      const int64_t rows = images * g.pixels();
+      const T* x = k.x.as<T>() + begin * g.h * g.w * g.c;
+      T* y = k.y.as<T>() + begin * g.pixels() * g.out_c;
+      for (int64_t group = 0; group < g.groups; ++group) {
+        const Patches<T> cols = patches(g, x + group * g.group_c(), images);
+        gemm(Gemm<T>{rows, g.group_out(), g.patch(), cols.data, cols.ld, false,
+                     k.w.as<T>() + group * g.group_out() * g.patch(), g.patch(), true, y + group * g.group_out(),
+                     g.out_c});
+      }
+      const T* b = k.b.as<T>();
+      for (int64_t row = 0; b && row < rows; ++row) {
+        TANDEM_INDEPENDENT
+        for (int64_t o = 0; o < g.out_c; ++o) y[row * g.out_c + o] += b[o];
+      }
+    });
+  });
+}
+
+void run(const ConvDx& k) {
+  const Geometry g(k.dx.dims, k.dy.dims, k.window, k.groups);
+  const Chunking cut = chunking(k.dx.dims);
+  floating(k.dx.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    parallel_for(cut.chunks(), [&](int64_t chunk) {
+      const int64_t begin = cut.chunk_begin(chunk), images = cut.chunk_begin(chunk + 1) - begin;
+      const int64_t rows = images * g.pixels();
+      const T* dy = k.dy.as<T>() + begin * g.pixels() * g.out_c;
+      T* dx = k.dx.as<T>() + begin * g.h * g.w * g.c;
+      std::memset(dx, 0, static_cast<size_t>(images * g.h * g.w * g.c) * sizeof(T));
+      for (int64_t group = 0; group < g.groups; ++group) {
+        T* into = dx + group * g.group_c();
+        T* cols = g.pointwise() ? into : scratch<T>(rows * g.patch());
+        gemm(Gemm<T>{rows, g.patch(), g.group_out(), dy + group * g.group_out(), g.out_c, false,
+                     k.w.as<T>() + group * g.group_out() * g.patch(), g.patch(), false, cols,
+                     g.pointwise() ? g.c : g.patch()});
+        if (!g.pointwise()) col2im(g, cols, images, into);
+      }
+    });
+  });
+}
+
+void run(const ConvDw& k) {
+  const Geometry g(k.x.dims, k.dy.dims, k.window, k.groups);
+  const Chunking cut = chunking(k.x.dims);
+  floating(k.dw.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    parallel_for(cut.lanes(), [&](int64_t lane) {
+      T* dw = k.dw.as<T>() + lane * g.out_c * g.patch();
+      const int64_t lane_begin = cut.lane_begin(lane), lane_end = cut.lane_begin(lane + 1);
+      for (int64_t begin = lane_begin; begin < lane_end; begin += cut.rows) {
+        const int64_t images = min(cut.rows, lane_end - begin);
+        const T* x = k.x.as<T>() + begin * g.h * g.w * g.c;
+        const T* dy = k.dy.as<T>() + begin * g.pixels() * g.out_c;
+        for (int64_t group = 0; group < g.groups; ++group) {
+          const Patches<T> cols = patches(g, x + group * g.group_c(), images);
+          gemm(Gemm<T>{g.group_out(), g.patch(), images * g.pixels(), dy + group * g.group_out(), g.out_c, true,
+                       cols.data, cols.ld, false, dw + group * g.group_out() * g.patch(), g.patch(),
+                       begin > lane_begin});
+        }
+      }
+    });
+  });
+}
+
+}  // namespace tandem::TANDEM_CPU_PATH
