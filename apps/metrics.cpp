@@ -31,6 +31,7 @@ double MetricsLog::seconds() const {
 void MetricsLog::step(const StepRecord& record) {
   const double loss = last_.loss + record.loss, accuracy = last_.accuracy + record.accuracy;
   last_ = record;
+  lr_ = record.lr;
   last_.loss = loss;
   last_.accuracy = accuracy;
   if (++pending_ == every_) flush();
@@ -39,7 +40,7 @@ void MetricsLog::step(const StepRecord& record) {
 void MetricsLog::flush() {
   if (pending_ == 0) return;
   const auto n = static_cast<double>(pending_);
-  write({last_.step, last_.epoch, "train", last_.loss / n, last_.accuracy / n, last_.lr, seconds()});
+  write({last_.step, last_.epoch, "train", last_.loss / n, last_.accuracy / n, lr_, seconds()});
   pending_ = 0;
   last_ = {};
 }
@@ -51,7 +52,7 @@ void MetricsLog::validation(const ValidationRecord& r) {
 
 void MetricsLog::test(const TrainResult& result, const Evaluation& test) {
   flush();
-  write({result.steps, result.epochs, "test", test.loss, test.accuracy, 0, seconds()});
+  write({result.steps, result.epochs, "test", test.loss, test.accuracy, lr_, seconds()});
 }
 
 void MetricsLog::write(const Metric& m) {

@@ -30,9 +30,9 @@ class MetricsLog {
   void step(const StepRecord& record);
   void validation(const ValidationRecord& record);
   void test(const TrainResult& result, const Evaluation& test);
+  void flush();  // writes the steps since the last record
 
  private:
-  void flush();  // the steps since the last record
   void write(const Metric& metric);
   double seconds() const;
 
@@ -43,6 +43,7 @@ class MetricsLog {
   EventFile events_;
   StepRecord last_;  // of the steps since the last record: the sums of their losses and accuracies
   int64_t pending_ = 0;
+  double lr_ = 0;
 };
 
 }  // namespace tandem

@@ -125,9 +125,22 @@ void add_model_options(CLI::App& app, TrainSettings& s) {
   const std::string group = "Network";
   auto* model = add_choice(app, "--model", s.model, {"mlp", "w1", "w2", "w3", "lenet"},
                            "a named network: mlp, w1, w2, w3 or lenet")->group(group);
-  add_text(app, "--layers", s.layers, "TEXT",
-           "your own: dense:512[:bias=on|off] conv:32[:k=3:s=1:p=0] bn relu sigmoid tanh dropout:0.5 flatten "
-           "maxpool:2 avgpool:2 gap, joined by commas")->excludes(model)->group(group);
+  const auto take_layers = [&s](const std::string& text) {
+    s.layers = text;
+    s.model = "custom";
+  };
+  app.add_option_function<std::string>(
+         "--layers", take_layers,
+         "your own: dense:512[:bias=on|off] conv:32[:k=3:s=1:p=0] bn relu sigmoid tanh dropout:0.5 flatten "
+         "maxpool:2 avgpool:2 gap, joined by commas")
+      ->check([](const std::string& text) { return text.empty() ? "expected layers such as dense:10, got none" : ""; })
+      ->type_name("TEXT")->excludes(model)->group(group);
+}
+
+void add_data_dir(CLI::App& app, TrainSettings& s) {
+  add_text(app, "--data", s.data_dir, "DIR",
+           "the folder with the four files, or with one folder per data set; else $TANDEM_DATA, else the cache")
+      ->group("Data");
 }
 
 void add_data_options(CLI::App& app, TrainSettings& s) {
@@ -135,9 +148,7 @@ void add_data_options(CLI::App& app, TrainSettings& s) {
   add_choice(app, "--dataset", s.dataset, {"auto", "mnist", "fashion-mnist", "digits"},
              "mnist, fashion-mnist, digits (built in) or auto: MNIST if it is found, else digits")
       ->group(group);
-  add_text(app, "--data", s.data_dir, "DIR",
-           "the folder with the four files, or with one folder per data set; else $TANDEM_DATA, else the cache")
-      ->group(group);
+  add_data_dir(app, s);
   add_integer(app, "--shift", s.shift, 0, "move training images randomly by up to N pixels", 27)->group(group);
 }
 
@@ -166,6 +177,12 @@ void add_training_options(CLI::App& app, TrainSettings& s) {
       add_integer(app, "--log-every", s.log_every, 1, "steps between records of the training loss"),
   };
   for (CLI::Option* option : options) option->group(group);
+}
+
+void add_seed(CLI::App& app, TrainSettings& s) {
+  app.add_option("--seed", s.seed, "of initial weights, order of images, dropout and shifts")
+      ->check(integer_check(0, std::numeric_limits<int64_t>::max()))->type_name("N")->capture_default_str()
+      ->group("Training");
 }
 
 void add_device_options(CLI::App& app, TrainSettings& s) {

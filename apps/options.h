@@ -55,7 +55,9 @@ void add_output_options(CLI::App& app, OutputOptions& options);  // --json, -q, 
 
 void add_model_options(CLI::App& app, TrainSettings& settings);  // --model, --layers (not --bn)
 void add_data_options(CLI::App& app, TrainSettings& settings);   // --dataset, --data, --shift
+void add_data_dir(CLI::App& app, TrainSettings& settings);       // --data alone
 void add_training_options(CLI::App& app, TrainSettings& settings);  // --epochs to --eval-every (not --seed)
+void add_seed(CLI::App& app, TrainSettings& settings);              // --seed
 void add_device_options(CLI::App& app, TrainSettings& settings);    // --device, --threads, --dtype
 
 // Applies --threads and checks --device: call once, before any kernel runs. Throws DeviceError.

@@ -14,7 +14,10 @@ class RunDir {
   // IoError if it cannot be made, if another process is writing there, or if it is not empty; `force` then
   // removes an earlier run's files, and only those.
   RunDir(const std::string& out, const std::string& label, bool force);
+  // Removes the run's files, and the folder if it was made here, unless keep() was called: a run that failed
+  // before its first step leaves nothing.
   ~RunDir();
+  void keep() { kept_ = true; }
   RunDir(const RunDir&) = delete;
   RunDir& operator=(const RunDir&) = delete;
 
@@ -25,20 +28,17 @@ class RunDir {
 
  private:
   std::string path_;
+  bool made_ = true, kept_ = false;
   int lock_ = -1;  // a descriptor of the directory, locked while the run lasts
 };
-
-// The model file meant by a user's RUN or FILE: a folder means its model.safetensors. Throws ModelFileError.
-std::string model_path(const std::string& run_or_file);
 
 // "mnist-w2-bn_s1": the data set, the model, the arm and the seed, for names of runs.
 std::string run_label(const TrainSettings& settings, const std::string& dataset);
 
-// What files and --json say of settings, of the environment and of a result. `dataset_hash` of the training
-// data's bytes: see dataset_hash().
+// What files and --json say of settings, of a result and of the environment.
 nlohmann::ordered_json to_json(const TrainSettings& settings);
 nlohmann::ordered_json to_json(const Evaluation& evaluation);  // loss, accuracy, correct, count
 nlohmann::ordered_json environment(const Splits& data);
-std::string dataset_hash(const Dataset& data);  // SHA-256 of images and labels in use
+std::string dataset_hash(const Dataset& data);  // SHA-256 of the SHA-256s (hex) of images and labels in use
 
 }  // namespace tandem

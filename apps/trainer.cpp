@@ -9,6 +9,7 @@
 
 #include "tandem/core/autograd.h"
 #include "tandem/core/ops.h"
+#include "tandem/core/text.h"
 #include "tandem/data/digits.h"
 #include "tandem/data/mnist.h"
 #include "tandem/layers/build.h"
@@ -146,12 +147,10 @@ class Training {
 }  // namespace
 
 TrainSettings resolve(TrainSettings s) {
-  if (s.layers.empty()) {
-    s.layers = model_text(s.model, s.bn).layers;
-  } else {
-    s.model = "custom";
-    if (!s.bn) s.layers = without_batch_norm(s.layers);
-  }
+  if (s.layers.empty()) s.layers = model_text(s.model, s.bn).layers;
+  const std::string plain = without_batch_norm(s.layers);
+  if (!s.bn) s.layers = plain;
+  s.bn = split(s.layers, ',').size() > split(plain, ',').size();
   const bool convolutional = s.model == "w3" || s.model == "lenet";
   if (!s.batch_size) s.batch_size = s.model == "w1" ? 60 : 128;
   if (!s.epochs && s.max_steps == 0) s.epochs = 3;

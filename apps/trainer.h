@@ -16,7 +16,8 @@ namespace tandem {
 
 // What to train, on what, and how: the flags of `tandem train`, with their defaults.
 struct TrainSettings {
-  // The network: a named model (mlp, w1, w2, w3, lenet) or the builder's text, with or without batch norm.
+  // The network: a named model (mlp, w1, w2, w3, lenet), or "custom" and the builder's text; with or without
+  // batch norm.
   std::string model = "w2";
   std::string layers;
   bool bn = true;
@@ -52,8 +53,8 @@ struct TrainSettings {
   std::string dtype = "float32";
 };
 
-// Fills what is unset: layers (without batch norms if bn is off), batch_size, lr, epochs. A network given by its
-// layers gets the model name "custom". Throws ValueError.
+// Fills what is unset: layers, batch_size, lr, epochs; takes the batch norms out of layers if bn is off, and
+// turns bn off if there are none. Throws ValueError.
 TrainSettings resolve(TrainSettings settings);
 
 struct Splits {

@@ -1,0 +1,206 @@
+// tandem train: one network, one run directory.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <future>
+#include <nlohmann/json.hpp>
+
+#include "commands.h"
+#include "metrics.h"
+#include "model_file.h"
+#include "options.h"
+#include "progress.h"
+#include "run_dir.h"
+#include "signals.h"
+#include "tandem/core/text.h"
+#include "tandem/layers/build.h"
+#include "terminal.h"
+
+namespace tandem {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct Options {
+  TrainSettings settings;
+  OutputOptions output;
+  std::string out, from;
+  bool force = false, dry_run = false;
+  bool network_given = false;  // by --model, --layers or --bn
+};
+
+int64_t count(const std::vector<Parameter>& parameters) {
+  int64_t n = 0;
+  for (const Parameter& p : parameters) n += p.tensor.numel();
+  return n;
+}
+
+std::string parameter_line(Module& model, const TrainSettings& s, const Dataset& data) {
+  const int64_t n = count(model.parameters());
+  if (!s.bn) return fmt::format("{} without batch norm", group_digits(n));
+  TrainSettings plain = s;
+  plain.layers = without_batch_norm(s.layers);
+  return fmt::format("{} with batch norm, {} without; a bias before a batch norm is left out, its gradient is 0",
+                     group_digits(n), group_digits(count(make_model(plain, data)->parameters())));
+}
+
+std::string decay_line(const std::vector<Parameter>& parameters, const TrainSettings& s) {
+  if (s.weight_decay == 0) return "no weight decay";
+  int64_t decayed = 0;
+  for (const Parameter& p : parameters) decayed += s.decay == "all" || p.role == Role::weight;
+  return fmt::format("weight decay {} on {} of {} tensors ({})", s.weight_decay, decayed, parameters.size(),
+                     s.decay == "all" ? "all" : "weights, not biases and batch norm");
+}
+
+// What will be trained, how, on what.
+std::string describe(Module& model, const TrainSettings& s, const Splits& data) {
+  const DataLoader loader = make_loader(data.train, s);
+  const int64_t steps = total_steps(loader, s);
+  std::string out = summary(model, data.train.sample_shape());
+  if (!out.ends_with("\n")) out += "\n";
+  out += fmt::format("parameters  {}\n", parameter_line(model, s, data.train));
+  out += fmt::format("optimizer   {}, learning rate {}, {}; {}\n", s.optimizer, *s.lr, s.schedule,
+                     decay_line(model.parameters(), s));
+  out += fmt::format("data        {}: {} to train, {} to validate, {} to test\n", data.train.name,
+                     group_digits(data.train.size()), group_digits(data.validation.size()),
+                     group_digits(data.test.size()));
+  out += fmt::format("steps       {} of {} images ({} an epoch), seed {}\n", group_digits(steps), *s.batch_size,
+                     group_digits(loader.batches()), s.seed);
+  return out;
+}
+
+// With --from, the network is the file's; flags that name another one are a contradiction.
+void take_network(Options& options) {
+  TrainSettings& s = options.settings;
+  const TrainSettings saved = network_of(options.from);
+  if (options.network_given) {
+    const TrainSettings asked = resolve(s);
+    const std::string text = build(asked.layers, {28, 28, 1})->text();
+    if (text != saved.layers) {
+      throw UsageError(fmt::format("--from {}: expected the network asked for, \"{}\", the file holds \"{}\"; leave out "
+                                   "--model, --layers and --bn", options.from, text, saved.layers));
+    }
+  }
+  s.model = saved.model;
+  s.bn = saved.bn;
+  s.layers = saved.layers;
+}
+
+// Logs, shows progress and listens for signals.
+class Watcher : public TrainObserver {
+ public:
+  Watcher(RunDir& dir, const TrainSettings& settings) : dir_(dir), log_(dir.path(), settings.log_every) {}
+
+  void on_start(int64_t steps) override { progress_ = std::make_unique<Progress>(steps); }
+  void on_step(const StepRecord& r) override {
+    dir_.keep();
+    log_.step(r);
+    smooth_ = r.step == 1 ? r.loss : 0.95 * smooth_ + 0.05 * r.loss;
+    progress_->update(r.step, fmt::format("loss {:.4f}", smooth_));
+  }
+  void on_validation(const ValidationRecord& r) override {
+    log_.validation(r);
+    notice(fmt::format("epoch {:<6.4g} step {:<7} loss {:.4f}   validation loss {:.4f}  accuracy {:.2f} %", r.epoch,
+                       r.step, smooth_, r.validation.loss, 100 * r.validation.accuracy));
+  }
+  bool should_stop() override { return signals_.stopped(); }
+
+  MetricsLog& log() { return log_; }
+  int signal() const { return signals_.signal(); }
+  void end_progress() { progress_.reset(); }
+
+ private:
+  RunDir& dir_;
+  MetricsLog log_;
+  StopOnSignal signals_;
+  std::unique_ptr<Progress> progress_;
+  double smooth_ = 0;  // the loss, averaged over about 20 steps, for the eye
+};
+
+Json result_json(const TrainResult& r, const Evaluation& test, Module& model, const TrainSettings& s,
+                 const Splits& data) {
+  const auto or_null = [](const Evaluation& e, double value) { return e.count > 0 ? Json(value) : Json(); };
+  Json json = {{"status", r.diverged ? "diverged" : r.interrupted ? "interrupted" : "finished"},
+               {"dataset", data.train.name}, {"model", s.model}, {"bn", s.bn}, {"seed", s.seed},
+               {"test_accuracy", or_null(test, test.accuracy)}, {"test_loss", or_null(test, test.loss)},
+               {"validation_accuracy", or_null(r.validation, r.validation.accuracy)},
+               {"validation_loss", or_null(r.validation, r.validation.loss)}, {"train_loss", r.train_loss},
+               {"steps", r.steps}, {"model_step", r.model_step}, {"epochs", r.epochs}, {"seconds", r.seconds},
+               {"parameters", count(model.parameters())}};
+  if (r.diverged) json["message"] = r.message;
+  return json;
+}
+
+int run(Options options) {
+  use_device(options.settings);
+  if (!options.from.empty()) take_network(options);
+  TrainSettings s = resolve(options.settings);
+  const Splits data = load_data(s);
+  s.dataset = data.train.name;
+  const auto model = make_model(s, data.train);
+  if (!options.from.empty()) load(*model, model_path(options.from));
+  if (!data.notice.empty()) notice(data.notice);
+  if (options.dry_run) {
+    print(options.output.json ? to_json(s).dump() + "\n" : describe(*model, s, data));
+    return kOk;
+  }
+
+  RunDir dir(options.out, run_label(s, data.train.name), options.force);
+  notice(describe(*model, s, data) + fmt::format("run         {}\n", dir.path()));
+  dir.write_json("config.json", to_json(s));
+  // Hashing the data takes a moment that training need not wait for.
+  auto environment_written = std::async(std::launch::async, [&] { dir.write_json("env.json", environment(data)); });
+  Watcher watcher(dir, s);
+  const TrainResult result = train(*model, data, s, watcher);
+  watcher.end_progress();
+  watcher.log().flush();
+  save_model(*model, dir.file("model.safetensors"), s, data.train);
+  environment_written.get();
+
+  Evaluation test;
+  if (!result.diverged) {
+    test = evaluate(*model, data.test, s);
+    watcher.log().test(result, test);
+  }
+  Json json = result_json(result, test, *model, s, data);
+  dir.write_json("RESULT.json", json);
+  json["out"] = dir.path();
+  if (options.output.json) print(json.dump() + "\n");
+  if (result.diverged) throw DivergedError(result.message + "; logs are in " + dir.path());
+  if (!options.output.json) {
+    print(fmt::format("{}: test accuracy {} on {}, loss {:.4f}, {} steps in {:.1f} s; everything is in {}\n",
+                      result.interrupted ? "interrupted" : "done",
+                      styled(stdout, Style::bold, fmt::format("{:.2f} %", 100 * test.accuracy)), data.test.name,
+                      test.loss, result.steps, result.seconds, dir.path()));
+  }
+  return result.interrupted ? 128 + watcher.signal() : kOk;
+}
+
+}  // namespace
+
+void add_train(CLI::App& program, Action& action) {
+  auto o = std::make_shared<Options>();
+  CLI::App* command = program.add_subcommand("train", "Train one network and write a run directory.");
+  command->footer(
+      "  tandem train                                  w2 with batch norm, 3 epochs\n"
+      "  tandem train --model w3 --bn off --lr 0.02    convolutions, no batch norm\n"
+      "  tandem train --layers \"dense:512,bn,relu,dense:10\" --epochs 10 --out runs/mine\n"
+      "  tandem train --from runs/mine --epochs 1      go on from trained weights\n");
+  add_model_options(*command, o->settings);
+  add_on_off(*command, "--bn", o->settings.bn, "with or without the network's batch norms")->group("Network");
+  add_text(*command, "--from", o->from, "FILE", "start from the weights of a model file or run")->group("Network");
+  add_data_options(*command, o->settings);
+  add_training_options(*command, o->settings);
+  add_seed(*command, o->settings);
+  add_device_options(*command, o->settings);
+  add_text(*command, "-o,--out", o->out, "DIR", "the run directory")->default_str("runs/TIME_DATA-MODEL-ARM_sSEED");
+  command->add_flag("--force", o->force, "replace an earlier run in --out");
+  command->add_flag("--dry-run", o->dry_run, "describe the run, do nothing");
+  add_output_options(*command, o->output);
+  command->callback([=, &action] {
+    for (const char* flag : {"--model", "--layers", "--bn"}) o->network_given |= command->count(flag) > 0;
+    action = [o] { return run(*o); };
+  });
+}
+
+}  // namespace tandem

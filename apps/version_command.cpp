@@ -1,0 +1,74 @@
+// tandem version and tandem devices: what was built, and what it runs on.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "commands.h"
+#include "options.h"
+#include "tandem/core/threads.h"
+#include "tandem/core/version.h"
+#include "terminal.h"
+
+namespace tandem {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// Why CUDA cannot be used here; empty if it can.
+std::string cuda_fault() {
+  try {
+    require_device(Device::cuda());
+    return "";
+  } catch (const DeviceError& e) {
+    return e.what();
+  }
+}
+
+int print_version(const OutputOptions& output) {
+  const std::string fault = cuda_fault();
+  if (output.json) {
+    print(Json({{"version", version()}, {"commit", commit()}, {"compiler", compiler()}, {"cpu_path", cpu_path()},
+                {"blas", blas_description()}, {"cuda", fault.empty()}}).dump() + "\n");
+  } else {
+    print(fmt::format("tandem {}\ncommit    {}\ncompiler  {}\nCPU path  {}\nBLAS      {}\nCUDA      {}\n", version(),
+                      commit(), compiler(), cpu_path(), blas_description(), fault.empty() ? "on" : "off"));
+  }
+  return kOk;
+}
+
+int print_devices(const OutputOptions& output) {
+  const std::string fault = cuda_fault();
+  if (output.json) {
+    Json cuda = {{"device", "cuda"}, {"available", fault.empty()}};
+    if (!fault.empty()) cuda["reason"] = fault;
+    const Json cpu = {{"device", "cpu"}, {"available", true}, {"cores", available_cores()}, {"cpu_path", cpu_path()},
+                      {"blas", blas_description()}};
+    print(Json({{"devices", {cpu, cuda}}}).dump() + "\n");
+  } else {
+    print(fmt::format("cpu    {} cores, {} kernels, {}\ncuda   {}\n", available_cores(), cpu_path(),
+                      blas_description(), fault.empty() ? "available" : fault));
+  }
+  return kOk;
+}
+
+void add_report(CLI::App& program, Action& action, const char* name, const char* help,
+                int (*report)(const OutputOptions&)) {
+  auto output = std::make_shared<OutputOptions>();
+  CLI::App* command = program.add_subcommand(name, help);
+  command->footer(fmt::format("  tandem {0}\n  tandem {0} --json\n", name));
+  add_output_options(*command, *output);
+  command->callback([=, &action] { action = [=] { return report(*output); }; });
+}
+
+}  // namespace
+
+void add_version(CLI::App& program, Action& action) {
+  add_report(program, action, "version", "Print version, commit, compiler, CPU path, BLAS and CUDA.", print_version);
+}
+
+void add_devices(CLI::App& program, Action& action) {
+  add_report(program, action, "devices", "List the devices that --device takes here.", print_devices);
+}
+
+}  // namespace tandem
