@@ -36,7 +36,8 @@ class Tanh : public Module {
 };
 
 // In training, zeroes each element with probability p and scales the rest by 1 / (1 - p); nothing in eval.
-// Masks come from the stream "dropout/<layer name>" of the model's seed and the number of the call.
+// Masks come from the stream "dropout/<layer name>" of the model's seed and the number of the call: a layer
+// elsewhere, or evaluating more often, changes none of them. init() starts again with call 0.
 class Dropout : public Module {
  public:
   explicit Dropout(double p = 0.5);  // throws ValueError unless 0 <= p < 1
@@ -44,14 +45,14 @@ class Dropout : public Module {
   Shape output_shape(const Shape& x) const override { return x; }
   std::string kind() const override { return "dropout"; }
   std::string text() const override;
+  void members(MemberVisitor& v) override { v.buffer("call", call_, false); }
   std::unique_ptr<Module> clone() const override;
 
  protected:
-  void on_init(uint64_t seed) override;
+  void on_init() override { call_.fill(0); }
 
  private:
   double p_;
-  uint64_t key_;
   Tensor call_;  // int64: calls in training so far
 };
 

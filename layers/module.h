@@ -16,6 +16,7 @@ namespace tandem {
 struct Buffer {
   std::string name;  // "bn1.running_mean"
   Tensor tensor;
+  bool persistent;  // part of state_dict() and of files
 };
 using StateDict = std::vector<std::pair<std::string, Tensor>>;
 
@@ -26,7 +27,8 @@ class MemberVisitor {
   virtual ~MemberVisitor() = default;
   virtual void parameter(const char* name, Tensor& tensor, Role role, const Init& init, int64_t fan_in,
                          int64_t fan_out) = 0;
-  virtual void buffer(const char* name, Tensor& tensor) = 0;
+  // Moved and cloned with the module; kept in state_dict() if persistent.
+  virtual void buffer(const char* name, Tensor& tensor, bool persistent) = 0;
   virtual void child(const std::string& name, class Module& module) = 0;
 };
 
@@ -49,22 +51,24 @@ class Module {
   virtual std::string text() const { return ""; }
   // Shows every parameter, buffer and child, always in the same order. Modules without any keep this one.
   virtual void members(MemberVisitor&) {}
-  // A deep copy: same values, nothing shared. Throws ValueError where a user's Module does not define it.
+  // A deep copy: same values, names and modes, nothing shared, no gradients. To define it, construct another
+  // with the same options and call copy_state_from(*this) on it. Throws ValueError where a Module does not.
   virtual std::unique_ptr<Module> clone() const;
 
   std::vector<Parameter> parameters();  // with full names, "dense1.weight"
   std::vector<Buffer> buffers();
-  StateDict state_dict();  // parameters and buffers in order of members; shares storage
-  // Copies values in by name, all or nothing. strict: names must match exactly; otherwise what is on both
-  // sides is taken. Throws ModelFileError saying which name or shape does not fit. `source` names the origin.
-  void load_state_dict(const StateDict& state, bool strict = true, const std::string& source = "load");
+  StateDict state_dict();  // parameters and persistent buffers in order of members; shares storage
+  // Copies values in by name, all or nothing; float32 and float64 convert. strict: names must match exactly
+  // (but for an absent num_batches_tracked, which is kept); otherwise what is on both sides is taken.
+  // Throws ModelFileError saying which name, shape or dtype does not fit. `source` names the origin.
+  void load_state_dict(const StateDict& state, bool strict = true, const std::string& source = "the state");
 
-  // Draws every parameter anew from `seed`, and restarts the layers' own streams.
+  // Draws every parameter anew from `seed`, by its full name, and restarts the layers' own streams and statistics.
   void init(uint64_t seed);
   Module& train(bool on = true);
   Module& eval() { return train(false); }
   bool is_training() const { return training_; }
-  Module& to(Device device);  // in place: handles held elsewhere follow
+  Module& to(Device device);  // in place, all or nothing: handles held elsewhere follow
   Module& to(Dtype dtype);    // floating parameters and buffers
   void set_requires_grad(bool on);
 
@@ -78,24 +82,34 @@ class Module {
   Module& operator=(Module&&) = default;
   // `Dense "dense1"`, for error texts.
   std::string label(const char* type) const;
+  // Throws, with the label, unless x has the dtype and device of the layer's `weight`.
+  void check_alike(const char* type, const Tensor& x, const Tensor& weight) const;
+  // Makes this module, built like `source`, its deep copy; children too.
+  void copy_state_from(const Module& source);
   // Called by init on every module, after its parameters were drawn.
-  virtual void on_init(uint64_t /*seed*/) {}
+  virtual void on_init() {}
+  uint64_t seed() const { return seed_; }  // the last one given to init; 0 before
 
  private:
   std::string name_;
+  uint64_t seed_ = 0;
   bool training_ = true;
 };
 
-// A table as Keras prints it: layer, output shape, parameters; then the totals. `input` without the batch axis.
+// A table as Keras prints it: layer, output shape, parameters (trainable or not, counters left out); then the
+// totals. `input` without the batch axis. Throws ShapeError where a layer does not fit the one before.
 std::string summary(Module& model, const Shape& input);
 
-// The model's state as safetensors; metadata says how to build it (layers, input shape) if it can be written so.
-// Throws IoError; the file is written whole or not at all.
-void save(Module& model, const std::string& path, const std::vector<std::pair<std::string, std::string>>& metadata = {});
+// The model's state as safetensors. The metadata is what is given here plus "format" ("tandem"), "format_version"
+// ("1") and, for a model that text can describe, "layers". Give {"input_shape", "[28, 28, 1]"} (without the
+// batch axis) and load_model (layers/build.h) can rebuild the model from the file alone.
+// Throws IoError, or ValueError for metadata of a reserved name; the file is written whole or not at all.
+void save(Module& model, const std::string& path,
+          const std::vector<std::pair<std::string, std::string>>& metadata = {});
 struct LoadOptions {
   bool strict = true;
 };
-// Copies a file's values into the model, all or nothing. Throws ModelFileError.
+// Copies a file's values into the model as load_state_dict does, all or nothing. Throws ModelFileError.
 void load(Module& model, const std::string& path, LoadOptions options = {});
 
 }  // namespace tandem

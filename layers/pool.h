@@ -18,11 +18,11 @@ class Flatten : public Module {
   std::unique_ptr<Module> clone() const override { return std::make_unique<Flatten>(); }
 };
 
-// [N, H, W, C] -> [N, H', W', C].
+// [N, H, W, C] -> [N, H', W', C]. Padding is at most half the window. Throws ValueError for other options.
 class MaxPool2d : public Module {
  public:
   explicit MaxPool2d(Pool2dOptions options = {});
-  Tensor forward(const Tensor& x) override { return max_pool2d(x, options_); }
+  Tensor forward(const Tensor& x) override;
   Shape output_shape(const Shape& x) const override;
   std::string kind() const override { return "maxpool"; }
   std::string text() const override;
@@ -35,7 +35,7 @@ class MaxPool2d : public Module {
 class AvgPool2d : public Module {
  public:
   explicit AvgPool2d(Pool2dOptions options = {});
-  Tensor forward(const Tensor& x) override { return avg_pool2d(x, options_); }
+  Tensor forward(const Tensor& x) override;
   Shape output_shape(const Shape& x) const override;
   std::string kind() const override { return "avgpool"; }
   std::string text() const override;
@@ -48,7 +48,7 @@ class AvgPool2d : public Module {
 // [N, H, W, C] -> [N, C]: the mean over H and W.
 class GlobalAvgPool : public Module {
  public:
-  Tensor forward(const Tensor& x) override { return global_avg_pool(x); }
+  Tensor forward(const Tensor& x) override;
   Shape output_shape(const Shape& x) const override;
   std::string kind() const override { return "gap"; }
   std::string text() const override { return "gap"; }

@@ -14,15 +14,20 @@ namespace tandem {
 // and with it its initial weights, with or without a BatchNorm before it.
 class Sequential : public Module {
  public:
-  explicit Sequential(uint64_t seed = 0) : seed_(seed) {}
+  explicit Sequential(uint64_t seed = 0) { init(seed); }
 
-  // Constructs a layer at the end and draws its parameters from the model's seed.
+  // Puts a layer at the end and draws its parameters from the model's seed:
+  // model.add<Dense>(784, 512), or with options model.add(Conv2d(1, 32, {.kernel = 5})).
   template <class L, class... Args>
   L& add(Args&&... args) {
     return static_cast<L&>(append(std::make_unique<L>(std::forward<Args>(args)...)));
   }
-  // Takes the layer; `name` overrides the automatic one. Throws ValueError if the name is taken. Draws its
-  // parameters from the model's seed unless keep_values.
+  template <class L>
+  L& add(L layer) {
+    return add<L, L>(std::move(layer));
+  }
+  // Takes the layer; `name` overrides the automatic one. Throws ValueError if the name is taken or
+  // holds a '.'. Draws its parameters from the model's seed unless keep_values.
   Module& append(std::unique_ptr<Module> layer, const std::string& name = "", bool keep_values = false);
 
   size_t size() const { return layers_.size(); }
@@ -32,12 +37,14 @@ class Sequential : public Module {
   Tensor forward(const Tensor& x) override;
   Shape output_shape(const Shape& x) const override;
   std::string kind() const override { return "sequential"; }
-  std::string text() const override;  // "dense:512,bn,relu"; empty if a layer has no text
+  // "dense:512:bias=off,bn,relu": build() makes the same model of it. Empty if a layer cannot be written so.
+  std::string text() const override;
   void members(MemberVisitor& v) override;
   std::unique_ptr<Module> clone() const override;
 
  private:
-  uint64_t seed_;
+  // Kind + ordinal among the first `place` layers.
+  std::string automatic_name(const std::string& kind, size_t place) const;
   std::vector<std::pair<std::string, std::unique_ptr<Module>>> layers_;
 };
 

@@ -1,6 +1,8 @@
 // Optimizers: move parameters against their gradients.
 #pragma once
 
+#include <array>
+#include <initializer_list>
 #include <string>
 #include <vector>
 
@@ -11,24 +13,28 @@ namespace tandem {
 // Which parameters weight decay reaches: those with role weight, or all (what PyTorch and Keras do).
 enum class Decay { weights, all };
 
-// Parameters with settings of their own; unset ones (NaN) are the optimizer's.
+// Parameters with settings of their own. `Decay` still says which of them decay.
 struct ParameterGroup {
   std::vector<Parameter> parameters;
-  double lr_scale = 1;        // this group's lr is the optimizer's lr times this
-  double weight_decay = -1;   // < 0: the optimizer's
+  double lr_scale = 1;       // this group's lr is the optimizer's lr times this
+  double weight_decay = -1;  // < 0: the optimizer's
 };
 
-// Holds handles to its parameters; those without a gradient are skipped by step(), as in PyTorch.
-// Throws ValueError for no parameters, one twice, or settings out of range (naming the value).
+// Holds handles to its parameters; those without a gradient are skipped by step(), as in PyTorch. After the
+// first step it allocates nothing. Throws ValueError for no parameters, one twice, one that is no floating
+// leaf, or settings out of range (naming the value).
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
+  Optimizer(const Optimizer&) = delete;
+  Optimizer& operator=(const Optimizer&) = delete;
+
   void zero_grad();
-  virtual void step() = 0;
+  void step();
   double lr() const { return lr_; }
   void set_lr(double lr);  // finite, >= 0
   int64_t steps() const { return steps_; }
-  // "SGD(lr 0.1, momentum 0.9, weight decay 1e-4 on weights)".
+  // "SGD(lr 0.1, momentum 0.9, weight decay 0.0001 on weights)": what differs from plain.
   virtual std::string to_string() const = 0;
 
  protected:
@@ -36,29 +42,45 @@ class Optimizer {
   struct Slot {
     Tensor parameter;
     double lr_scale, weight_decay;
-    Tensor state1, state2;  // empty until the first step
-    Tensor hyper;           // float64, see kernels.h
-    int64_t steps = 0;
+    Tensor state1, state2;            // empty until the first step
+    Tensor hyper;                     // float64, see kernels.h
+    std::array<double, 6> written{};  // what hyper holds
+    int64_t steps = 0;                // that moved this parameter, the present one included
   };
-  Optimizer(std::vector<ParameterGroup> groups, double lr, double weight_decay, Decay decay);
+  Optimizer(const char* name, const std::vector<ParameterGroup>& groups, double lr, double weight_decay, Decay decay);
 
+  // Launches the kernel that moves slot.parameter.
+  virtual void update(Slot& slot, const Tensor& grad) = 0;
+  // Gives `state` zeros like the parameter, or lets it follow where the parameter went (to(device), to(dtype)).
+  static void prepare(Tensor& state, const Tensor& parameter);
+  // Writes slot.hyper, if anything in it changed.
+  static void write_hyper(Slot& slot, std::initializer_list<double> values);
+  // "lr 0.1", and ", weight decay 0.1 on weights" if there is any.
+  std::string lr_text() const;
+  std::string decay_text() const;
+
+ private:
+  const char* name_;
   std::vector<Slot> slots_;
-  double lr_;
+  double lr_, weight_decay_;
+  Decay decay_;
   int64_t steps_ = 0;
 };
 
 struct SGDOptions {
   double lr = 0.01, momentum = 0, dampening = 0, weight_decay = 0;
-  bool nesterov = false;
+  bool nesterov = false;  // needs momentum > 0 and dampening 0
   Decay decay = Decay::weights;
 };
-// v = momentum v + (1 - dampening) g, p -= lr v, as torch.optim.SGD.
+// v = momentum v + (1 - dampening) g (v = g at first), p -= lr v, as torch.optim.SGD.
 class SGD : public Optimizer {
  public:
   SGD(std::vector<Parameter> parameters, SGDOptions options = {});
-  SGD(std::vector<ParameterGroup> groups, SGDOptions options = {});
-  void step() override;
+  SGD(const std::vector<ParameterGroup>& groups, SGDOptions options = {});
   std::string to_string() const override;
+
+ protected:
+  void update(Slot& slot, const Tensor& grad) override;
 
  private:
   SGDOptions options_;
@@ -72,27 +94,33 @@ struct AdamOptions {
 class Adam : public Optimizer {
  public:
   Adam(std::vector<Parameter> parameters, AdamOptions options = {});
-  Adam(std::vector<ParameterGroup> groups, AdamOptions options = {});
-  void step() override;
+  Adam(const std::vector<ParameterGroup>& groups, AdamOptions options = {});
   std::string to_string() const override;
 
  protected:
-  Adam(std::vector<ParameterGroup> groups, AdamOptions options, bool decoupled);
+  Adam(const char* name, const std::vector<ParameterGroup>& groups, AdamOptions options, bool decoupled);
+  void update(Slot& slot, const Tensor& grad) override;
 
  private:
   AdamOptions options_;
-  bool decoupled_ = false;
+  const char* name_;
+  bool decoupled_;
 };
 
-// Loshchilov and Hutter 2019: weight decay is taken off the parameter itself.
+struct AdamWOptions {
+  double lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.01;
+  Decay decay = Decay::weights;
+};
+// Loshchilov and Hutter 2019: weight decay is taken off the parameter itself, as torch.optim.AdamW.
 class AdamW : public Adam {
  public:
-  AdamW(std::vector<Parameter> parameters, AdamOptions options = {.weight_decay = 0.01});
-  AdamW(std::vector<ParameterGroup> groups, AdamOptions options = {.weight_decay = 0.01});
+  AdamW(std::vector<Parameter> parameters, AdamWOptions options = {});
+  AdamW(const std::vector<ParameterGroup>& groups, AdamWOptions options = {});
 };
 
-// Scales all gradients so that their joint 2-norm is at most max_norm; returns the norm before.
-// As torch.nn.utils.clip_grad_norm_. Throws ValueError unless max_norm > 0.
+// Scales all gradients so that their joint 2-norm is at most max_norm; returns the norm before (NaN or infinite
+// if a gradient is, and then the gradients become so too). As torch.nn.utils.clip_grad_norm_.
+// Throws ValueError unless max_norm > 0 and all gradients are on one device.
 double clip_grad_norm(const std::vector<Parameter>& parameters, double max_norm);
 
 }  // namespace tandem

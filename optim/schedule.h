@@ -6,8 +6,8 @@
 
 namespace tandem {
 
-// The factor for step 0 .. total_steps-1. Warm-up rises linearly from lr/warmup_steps over its steps and
-// then the schedule runs over the rest.
+// The factor for step 0 .. total_steps-1. Warm-up rises linearly from 1/warmup_steps to 1 over its steps and
+// then the schedule runs over the rest; one_cycle warms up by itself and takes none.
 struct Schedule {
   enum class Kind { constant, step, cosine, one_cycle } kind = Kind::constant;
   int64_t total_steps = 1;
@@ -18,7 +18,7 @@ struct Schedule {
 
   // cosine: (1 + cos(pi t / T)) / 2, so that the last step is just above 0 (Loshchilov and Hutter 2017).
   // one_cycle: cosine from start_factor to 1 and down to end_factor (Smith and Topin 2018; PyTorch's OneCycleLR).
-  double factor(int64_t step) const;  // throws ValueError for settings out of range
+  double factor(int64_t step) const;  // throws ValueError for a step or settings out of range
 };
 
 // "constant", "step", "cosine", "one-cycle"; throws ValueError listing them.

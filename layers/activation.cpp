@@ -1,0 +1,29 @@
+#include "tandem/layers/activation.h"
+
+#include <fmt/format.h>
+
+#include "tandem/core/error.h"
+#include "tandem/core/random.h"
+
+namespace tandem {
+
+Dropout::Dropout(double p) : p_(p), call_(zeros({}, {Dtype::int64})) {
+  if (!(p >= 0 && p < 1)) throw ValueError(fmt::format("Dropout: expected p in [0, 1), got {}", p));
+}
+
+Tensor Dropout::forward(const Tensor& x) {
+  if (!is_training()) return x;
+  const Tensor y = dropout(x, p_, Stream(seed(), "dropout/" + name()).key(), call_);
+  call_.fill(call_.item() + 1);
+  return y;
+}
+
+std::string Dropout::text() const { return fmt::format("dropout:{}", p_); }
+
+std::unique_ptr<Module> Dropout::clone() const {
+  auto copy = std::make_unique<Dropout>(p_);
+  copy->copy_state_from(*this);
+  return copy;
+}
+
+}  // namespace tandem
