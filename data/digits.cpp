@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -96,7 +97,7 @@ class Draws {
   }
 
  private:
-  const Stream& stream_;
+  const Stream stream_;
   uint64_t next_ = 0;
 };
 
@@ -144,16 +145,16 @@ Stroke smooth_curve(const Stroke& points) {
 
 // The digit as one hand writes it once, in pixels.
 Glyph write(const Glyph& glyph, Draws& draws) {
-  const Warp warp(draws, 0.055);
-  const double t = draws.bell(0.055);  // tangent of half the angle of rotation
+  const Warp warp(draws, 0.085);
+  const double t = draws.bell(0.06);  // tangent of half the angle of rotation
   const double cosine = (1 - t * t) / (1 + t * t), sine = 2 * t / (1 + t * t);
-  const double slant = draws.bell(0.22);
+  const double slant = draws.bell(0.06);
   const double height = draws.uniform(16, 22), width = height * draws.uniform(0.55, 1.0);
-  const double shift_x = draws.bell(1.1), shift_y = draws.bell(1.1);
+  const double shift_x = draws.bell(0.9), shift_y = draws.bell(0.9);
   Glyph written;
   for (const Stroke& stroke : glyph) {
     Stroke points = stroke;
-    for (Point& p : points) p = {p.x + draws.bell(0.03), p.y + draws.bell(0.03)};
+    for (Point& p : points) p = {p.x + draws.bell(0.04), p.y + draws.bell(0.04)};
     points = smooth_curve(points);
     for (Point& p : points) {
       p = warp(p);
@@ -181,8 +182,7 @@ void draw_line(Point a, Point b, double radius, double* depth) {
   }
 }
 
-void draw_digit(const Glyph& glyph, const Stream& stream, uint8_t* image) {
-  Draws draws(stream);
+void draw_digit(const Glyph& glyph, Draws& draws, uint8_t* image) {
   const Glyph written = write(glyph, draws);
   const double radius = draws.uniform(0.7, 1.7), taper = draws.bell(0.15), ink = draws.uniform(0.8, 1.1);
   double depth[kSide * kSide];
@@ -210,10 +210,10 @@ Dataset make_digits(int64_t n, uint64_t seed) {
   int32_t* labels = y.mutable_data<int32_t>();
   const auto draw = [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      const Stream choice(seed, fmt::format("digits/{}", i)), hand(seed, fmt::format("digits/{}/hand", i));
-      labels[i] = static_cast<int32_t>(choice.below(0, 10));
+      Draws draws(Stream(seed, "digits/" + std::to_string(i)));
+      labels[i] = static_cast<int32_t>(draws.below(10));
       const std::vector<Glyph>& styles = glyphs[labels[i]];
-      draw_digit(styles[choice.below(1, styles.size())], hand, images + i * kSide * kSide);
+      draw_digit(styles[draws.below(styles.size())], draws, images + i * kSide * kSide);
     }
   };
   const int64_t parts = std::min<int64_t>(tandem::threads(), n);
