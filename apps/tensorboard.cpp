@@ -47,8 +47,10 @@ std::string bytes_field(int field, std::string_view value) {
 }
 
 // Event { double wall_time = 1; int64 step = 2; string file_version = 3; Summary summary = 5; }
+// A step of 0 is the default and left out.
 std::string event(double wall_time, int64_t step) {
-  return key(1, kDouble) + bytes_of(wall_time) + key(2, kVarint) + varint(static_cast<uint64_t>(step));
+  const std::string time = key(1, kDouble) + bytes_of(wall_time);
+  return step == 0 ? time : time + key(2, kVarint) + varint(static_cast<uint64_t>(step));
 }
 
 std::string file_name(const std::string& folder, double wall_time) {

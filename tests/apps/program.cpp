@@ -1,0 +1,134 @@
+#include "program.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "../catch.hpp"
+#include "tandem/data/digits.h"
+
+namespace tandem::test {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+std::vector<std::string> environment(const TempDir& folder, const ProgramOptions& options) {
+  std::vector<std::string> variables = {"HOME=" + folder.path(), "XDG_CACHE_HOME=" + folder.file("cache"),
+                                        "PATH=/usr/bin:/bin", "TERM=xterm", "OPENBLAS_NUM_THREADS=1"};
+  for (const auto& [name, value] : options.environment) variables.push_back(name + "=" + value);
+  return variables;
+}
+
+std::vector<char*> pointers(const std::vector<std::string>& texts) {
+  std::vector<char*> out;
+  for (const std::string& text : texts) out.push_back(const_cast<char*>(text.c_str()));
+  out.push_back(nullptr);
+  return out;
+}
+
+void limit(int resource, uint64_t value) {
+  const rlimit both{value, value};
+  if (value > 0 && setrlimit(static_cast<__rlimit_resource>(resource), &both) != 0) _exit(126);
+}
+
+void redirect(const std::string& path, int to) {
+  const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666);
+  if (file < 0 || dup2(file, to) < 0) _exit(126);
+}
+
+}  // namespace
+
+Program::Program(const TempDir& folder, const std::vector<std::string>& arguments, const ProgramOptions& options) {
+  static std::atomic<int> runs = 0;
+  // Beside the folder, not in it: tests look at what the program left there.
+  log_ = folder.path() + "-run" + std::to_string(runs++);
+  std::vector<std::string> words = {TANDEM_PROGRAM};
+  words.insert(words.end(), arguments.begin(), arguments.end());
+  const std::vector<std::string> variables = environment(folder, options);
+  const std::vector<char*> argv = pointers(words), envp = pointers(variables);
+  pid_ = fork();
+  REQUIRE(pid_ >= 0);
+  if (pid_ > 0) return;
+  redirect(options.out_path.empty() ? log_ + ".out" : options.out_path, STDOUT_FILENO);
+  redirect(log_ + ".err", STDERR_FILENO);
+  limit(RLIMIT_FSIZE, options.max_file_size);
+  limit(RLIMIT_AS, options.max_memory);
+  if (chdir(folder.path().c_str()) == 0) execve(argv[0], argv.data(), envp.data());
+  _exit(127);
+}
+
+Program::~Program() {
+  if (running_) {
+    kill(pid_, SIGKILL);
+    waitpid(pid_, nullptr, 0);
+  }
+  std::error_code ignored;
+  fs::remove(log_ + ".out", ignored);
+  fs::remove(log_ + ".err", ignored);
+}
+
+void Program::signal(int number) const { kill(pid_, number); }
+
+Outcome Program::wait() {
+  int status = 0;
+  REQUIRE(waitpid(pid_, &status, 0) == pid_);
+  running_ = false;
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), read_text(log_ + ".out"),
+          read_text(log_ + ".err")};
+}
+
+Outcome tandem_program(const TempDir& folder, const std::vector<std::string>& arguments,
+                       const ProgramOptions& options) {
+  return Program(folder, arguments, options).wait();
+}
+
+std::string read_text(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::stringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+bool exists(const std::string& path) { return fs::exists(path); }
+
+std::vector<std::string> files_in(const std::string& folder) {
+  std::vector<std::string> names;
+  if (!fs::exists(folder)) return names;
+  for (const auto& entry : fs::directory_iterator(folder)) names.push_back(entry.path().filename());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+namespace {
+void write_idx(const std::string& path, const std::vector<int64_t>& dims, const std::vector<uint8_t>& values) {
+  std::ofstream file(path, std::ios::binary);
+  file << '\0' << '\0' << '\x08' << static_cast<char>(dims.size());
+  for (const int64_t dim : dims) {
+    for (const int shift : {24, 16, 8, 0}) file << static_cast<char>(dim >> shift & 0xff);
+  }
+  file.write(reinterpret_cast<const char*>(values.data()), static_cast<std::streamsize>(values.size()));
+}
+}  // namespace
+
+void write_small_mnist(const std::string& folder, int64_t train, int64_t test) {
+  fs::create_directories(folder);
+  const auto write = [&](const std::string& name, int64_t n, uint64_t seed) {
+    const Dataset digits = make_digits(n, seed);
+    const std::vector<int32_t> labels = digits.y.to_vector<int32_t>();
+    write_idx(folder + "/" + name + "-images-idx3-ubyte", {n, 28, 28}, digits.x.to_vector<uint8_t>());
+    write_idx(folder + "/" + name + "-labels-idx1-ubyte", {n}, std::vector<uint8_t>(labels.begin(), labels.end()));
+  };
+  write("train", train, 11);
+  write("t10k", test, 12);
+}
+
+}  // namespace tandem::test

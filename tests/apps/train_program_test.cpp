@@ -1,0 +1,292 @@
+// tandem train as a user drives it: what a run leaves behind, and what happens when it is disturbed.
+#include <signal.h>
+
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <thread>
+
+#include "../catch.hpp"
+#include "program.h"
+#include "tandem/core/safetensors.h"
+
+using namespace tandem;
+using namespace tandem::test;
+using Catch::Matchers::Contains;
+using Json = nlohmann::json;
+
+namespace {
+
+// A folder with a small data set and the arguments that train on it.
+struct Workplace {
+  TempDir dir;
+  Workplace() { write_small_mnist(dir.file("data/mnist"), 1200, 300); }
+
+  std::vector<std::string> command(const std::vector<std::string>& more) const {
+    std::vector<std::string> words = {"train", "--dataset", "mnist", "--data", "data", "--layers",
+                                      "dense:32,bn,relu,dense:10", "--batch-size", "50"};
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  }
+  Outcome train(const std::vector<std::string>& more, const ProgramOptions& options = {}) const {
+    return tandem_program(dir, command(more), options);
+  }
+  Json result(const std::string& run) const { return Json::parse(read_text(dir.file(run + "/RESULT.json"))); }
+  std::vector<Json> metrics(const std::string& run) const {
+    std::vector<Json> records;
+    std::istringstream lines(read_text(dir.file(run + "/metrics.jsonl")));
+    for (std::string line; std::getline(lines, line);) records.push_back(Json::parse(line));
+    return records;
+  }
+  std::string model(const std::string& run) const { return read_text(dir.file(run + "/model.safetensors")); }
+};
+
+bool all_finite(const std::string& path) {
+  for (const auto& [name, tensor] : read_safetensors(path).tensors) {
+    for (const double v : values(tensor)) {
+      if (!std::isfinite(v)) return false;
+    }
+  }
+  return true;
+}
+
+void wait_for_file(const std::string& path, size_t size) {
+  for (int i = 0; i < 2000 && (!exists(path) || std::filesystem::file_size(path) < size); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("A run directory holds all that was said and learned") {
+  const Workplace place;
+  const Outcome outcome = place.train({"--epochs", "4", "--seed", "7", "--out", "run", "--json"});
+  INFO(outcome.err);
+  REQUIRE(outcome.exit_code == 0);
+  const std::vector<std::string> files = files_in(place.dir.file("run"));
+  REQUIRE(files.size() == 7);
+  CHECK(files[0] == "RESULT.json");
+  CHECK(files[1] == "config.json");
+  CHECK(files[2] == "env.json");
+  CHECK(files[3].starts_with("events.out.tfevents."));
+  CHECK(std::vector(files.begin() + 4, files.end()) ==
+        std::vector<std::string>{"metrics.csv", "metrics.jsonl", "model.safetensors"});
+
+  const Json result = place.result("run");
+  Json printed = Json::parse(outcome.out);
+  CHECK(printed.at("out") == "run");
+  printed.erase("out");
+  CHECK(printed == result);
+  CHECK(result.at("status") == "finished");
+  CHECK(result.at("dataset") == "mnist");
+  CHECK(result.at("steps") == 4 * 22);  // 1,100 images to train
+  CHECK(result.at("parameters") == 784 * 32 + 2 * 32 + 32 * 10 + 10);
+  CHECK(result.at("test_accuracy").get<double>() > 0.5);
+  CHECK(result.at("test_accuracy").get<double>() <= 1);
+  CHECK(result.at("train_loss").get<double>() < 2.3);
+  CHECK(result.at("seconds").get<double>() > 0);
+
+  const Json config = Json::parse(read_text(place.dir.file("run/config.json")));
+  CHECK(config.at("seed") == 7);
+  CHECK(config.at("lr") == 0.1);
+  CHECK(config.at("layers") == "dense:32,bn,relu,dense:10");
+  const Json env = Json::parse(read_text(place.dir.file("run/env.json")));
+  CHECK(env.at("dataset").at("train") == 1100);
+  CHECK(env.at("dataset").at("train_sha256").get<std::string>().size() == 64);
+
+  const std::vector<Json> metrics = place.metrics("run");
+  std::map<std::string, int> splits;
+  for (const Json& m : metrics) ++splits[m.at("split")];
+  CHECK(splits == std::map<std::string, int>{{"train", 4 * 3}, {"validation", 4}, {"test", 1}});
+  CHECK(metrics.back().at("accuracy") == result.at("test_accuracy"));
+  const std::string csv = read_text(place.dir.file("run/metrics.csv"));
+  CHECK(static_cast<size_t>(std::count(csv.begin(), csv.end(), '\n')) == metrics.size() + 1);
+}
+
+TEST_CASE("The same seed gives the same bytes, on any number of threads and however often it is evaluated") {
+  const Workplace place;
+  REQUIRE(place.train({"--epochs", "2", "--out", "a", "--threads", "1"}).exit_code == 0);
+  REQUIRE(place.train({"--epochs", "2", "--out", "b", "--threads", "3"}).exit_code == 0);
+  REQUIRE(place.train({"--epochs", "2", "--out", "c", "--eval-every", "3"}).exit_code == 0);
+  REQUIRE(place.train({"--epochs", "2", "--out", "d", "--seed", "2"}).exit_code == 0);
+  CHECK(place.model("a") == place.model("b"));
+  CHECK(place.model("a") == place.model("c"));
+  CHECK(place.model("a") != place.model("d"));
+  std::vector<Json> a = place.metrics("a"), b = place.metrics("b");
+  for (auto* metrics : {&a, &b}) {
+    for (Json& m : *metrics) m.erase("time");
+  }
+  CHECK(a == b);
+}
+
+TEST_CASE("A finished run is not overwritten unless asked, and then only its own files are") {
+  const Workplace place;
+  REQUIRE(place.train({"--max-steps", "3", "--out", "run"}).exit_code == 0);
+  std::ofstream(place.dir.file("run/notes.txt")) << "mine";
+  const std::string before = place.model("run");
+  const Outcome refused = place.train({"--max-steps", "4", "--out", "run"});
+  CHECK(refused.exit_code == 1);
+  CHECK_THAT(refused.err, Contains("tandem: run directory run: expected an empty folder, it holds a finished run; "
+                                   "choose another --out, or --force to replace it\n"));
+  CHECK(place.model("run") == before);
+  REQUIRE(place.train({"--max-steps", "4", "--out", "run", "--force"}).exit_code == 0);
+  CHECK(place.result("run").at("steps") == 4);
+  CHECK(read_text(place.dir.file("run/notes.txt")) == "mine");
+}
+
+TEST_CASE("Runs without --out get folders of their own, even at once") {
+  const Workplace place;
+  const auto words = place.command({"--max-steps", "2"});
+  Program first(place.dir, words), second(place.dir, words), third(place.dir, words);
+  for (Program* program : {&first, &second, &third}) CHECK(program->wait().exit_code == 0);
+  const auto runs = files_in(place.dir.file("runs"));
+  REQUIRE(runs.size() == 3);
+  for (const std::string& run : runs) {
+    CHECK_THAT(run, Contains("_mnist-custom-bn_s1"));
+    CHECK(place.result("runs/" + run).at("steps") == 2);
+  }
+}
+
+TEST_CASE("Two programs do not write one run directory") {
+  const Workplace place;
+  Program first(place.dir, place.command({"--epochs", "100000", "--out", "run"}));
+  wait_for_file(place.dir.file("run/metrics.jsonl"), 1);
+  const Outcome second = place.train({"--max-steps", "2", "--out", "run", "--force"});
+  CHECK(second.exit_code == 1);
+  CHECK_THAT(second.err, Contains("tandem: run directory run: another process is writing there\n"));
+  first.signal(SIGTERM);
+  CHECK(first.wait().exit_code == 143);
+  CHECK(place.result("run").at("status") == "interrupted");
+}
+
+TEST_CASE("SIGINT and SIGTERM end a run early, with everything written") {
+  const Workplace place;
+  for (const int number : {SIGINT, SIGTERM}) {
+    const std::string run = "run" + std::to_string(number);
+    Program program(place.dir, place.command({"--epochs", "100000", "--out", run}));
+    wait_for_file(place.dir.file(run + "/metrics.jsonl"), 500);
+    program.signal(number);
+    const Outcome outcome = program.wait();
+    CHECK(outcome.exit_code == 128 + number);
+    CHECK_THAT(outcome.out, Contains("interrupted: test accuracy "));
+    const Json result = place.result(run);
+    CHECK(result.at("status") == "interrupted");
+    CHECK(result.at("steps").get<int>() > 0);
+    CHECK(tandem_program(place.dir, {"eval", run, "--data", "data"}).exit_code == 0);
+    for (const std::string& file : files_in(place.dir.file(run))) CHECK_THAT(file, !Contains(".part"));
+    CHECK(place.metrics(run).back().at("split") == "test");
+  }
+}
+
+TEST_CASE("A diverging run stops at once, keeps the last good model, and says so") {
+  const Workplace place;
+  const Outcome outcome = place.train({"--lr", "1e30", "--bn", "off", "--schedule", "constant", "--out", "run"});
+  CHECK(outcome.exit_code == 5);
+  CHECK_THAT(outcome.err, Contains("tandem: training diverged: the loss of step "));
+  const Json result = place.result("run");
+  CHECK(result.at("status") == "diverged");
+  CHECK(result.at("test_accuracy").is_null());
+  CHECK(result.at("steps").get<int>() < 22);
+  CHECK(result.at("model_step") == 0);
+  CHECK(static_cast<int>(place.metrics("run").size()) >= 1);
+  CHECK(all_finite(place.dir.file("run/model.safetensors")));
+}
+
+TEST_CASE("train --from goes on from the weights of a file") {
+  const Workplace place;
+  REQUIRE(place.train({"--epochs", "3", "--out", "first"}).exit_code == 0);
+  const auto from = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), {"train", "--dataset", "mnist", "--data", "data", "--batch-size", "50", "--max-steps",
+                               "1", "--log-every", "1", "--from", "first"});
+    return tandem_program(place.dir, more);
+  };
+  REQUIRE(from({"--out", "second"}).exit_code == 0);
+  CHECK(place.metrics("second")[0].at("loss").get<double>() < 0.6 * place.metrics("first")[0].at("loss").get<double>());
+  CHECK(Json::parse(read_text(place.dir.file("second/config.json"))).at("layers") == "dense:32,bn,relu,dense:10");
+  CHECK(from({"--out", "third", "--layers", "dense:32,bn,relu,dense:10"}).exit_code == 0);
+  const Outcome conflict = from({"--out", "fourth", "--model", "w2"});
+  CHECK(conflict.exit_code == 2);
+  CHECK_THAT(conflict.err, Contains("--from first: expected the network asked for"));
+  CHECK(!exists(place.dir.file("fourth")));
+}
+
+TEST_CASE("--dry-run describes the run and does nothing") {
+  const Workplace place;
+  const Outcome outcome = place.train({"--dry-run", "--weight-decay", "0.001"});
+  CHECK(outcome.exit_code == 0);
+  for (const char* text : {"dense1", "bn1", "25,482", "weight decay 0.001 on 2 of 5 tensors", "1,100 to train",
+                           "66 of 50 images (22 an epoch)"}) {
+    CHECK_THAT(outcome.out, Contains(text));
+  }
+  CHECK(files_in(place.dir.path()) == std::vector<std::string>{"data"});
+}
+
+TEST_CASE("Progress is plain lines when stderr is no terminal, and nothing after -q") {
+  const Workplace place;
+  const Outcome talking = place.train({"--max-steps", "3", "--out", "a"});
+  CHECK_THAT(talking.err, !Contains("\x1b") && !Contains("\r"));
+  CHECK_THAT(talking.err, Contains("validation loss"));
+  CHECK_THAT(talking.out, Contains("done: test accuracy "));
+  const Outcome quiet = place.train({"--max-steps", "3", "--out", "b", "-q"});
+  CHECK(quiet.err.empty());
+  CHECK_THAT(quiet.out, Contains("done: test accuracy "));
+}
+
+TEST_CASE("A full disk is a sentence and exit code 1, and no file is half written") {
+  const Workplace place;
+  // The model, about 100 kB, does not fit; then not even the metrics do.
+  const Outcome model = place.train({"--epochs", "2", "--out", "a"}, {.max_file_size = 50'000});
+  CHECK(model.exit_code == 1);
+  CHECK_THAT(model.err, Contains("tandem: cannot write a/model.safetensors: File too large\n"));
+  const auto files = files_in(place.dir.file("a"));
+  for (const std::string& file : files) CHECK_THAT(file, !Contains("safetensors") && !Contains("RESULT"));
+  CHECK(place.metrics("a").size() == 2 * 4);
+
+  const Outcome log = place.train({"--epochs", "2000", "--out", "b", "--log-every", "1"}, {.max_file_size = 20'000});
+  CHECK(log.exit_code == 1);
+  CHECK_THAT(log.err, Contains("File too large\n"));
+  CHECK(place.metrics("b").size() > 20);  // parses: every line is whole
+  CHECK(!exists(place.dir.file("b/RESULT.json")));
+}
+
+TEST_CASE("What cannot be done leaves no run directory behind") {
+  const Workplace place;
+  std::ofstream(place.dir.file("file")) << "x";
+  const Outcome under_file = place.train({"--out", "file/run"});
+  CHECK(under_file.exit_code == 1);
+  CHECK_THAT(under_file.err, Contains("tandem: run directory file/run: Not a directory\n"));
+
+  const Outcome one_value = place.train({"--out", "run", "--batch-size", "1"});
+  CHECK(one_value.exit_code == 2);
+  CHECK_THAT(one_value.err, Contains("BatchNorm \"bn1\": training needs at least 2 values per channel"));
+
+  const std::vector<std::string> base = {"train", "--dataset", "mnist", "--data", "data", "--out", "run", "--layers"};
+  const std::vector<std::pair<std::string, std::string>> wrong = {
+      {"dense:32,rleu,dense:10", "relu"},
+      {"dense:9", "layers: expected 10 outputs an image, one per class of mnist, got [9] from \"dense:9\""},
+      {"conv:8:k=40,flatten,dense:10", "conv"},
+  };
+  for (const auto& [layers, text] : wrong) {
+    std::vector<std::string> words = base;
+    words.push_back(layers);
+    INFO(layers);
+    const Outcome outcome = tandem_program(place.dir, words);
+    CHECK(outcome.exit_code == 2);
+    CHECK_THAT(outcome.err, Contains(text));
+  }
+  CHECK(files_in(place.dir.path()) == std::vector<std::string>{"data", "file"});
+}
+
+TEST_CASE("Too little memory is exit code 6") {
+#if defined(__SANITIZE_ADDRESS__)
+  return;  // the sanitizer itself reserves terabytes
+#endif
+  const Workplace place;
+  const Outcome outcome = place.train({"--out", "run", "--layers", "dense:20000,relu,dense:20000,relu,dense:10"},
+                                      {.max_memory = 1'000'000'000});
+  CHECK(outcome.exit_code == 6);
+  CHECK(!exists(place.dir.file("run")));
+}
