@@ -1,0 +1,132 @@
+#include "vector_case.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "tandem/core/ops.h"
+
+namespace tandem::vectors {
+namespace {
+
+struct Want {
+  std::vector<double> data;
+  bool has_shape = false;
+  Shape shape = {};
+};
+
+Want read_want(const Json& value) {
+  if (value.is_object()) return {numbers(value.at("data")), true, shape_of(value.at("shape"))};
+  if (value.is_array()) return {numbers(value)};
+  return {{number(value)}};
+}
+
+// How far got is beyond rtol |want| + atol: at most 0 is a pass. Non-finite values equal one another.
+double excess(double got, double want, double rtol, double atol) {
+  if (!std::isfinite(want) || !std::isfinite(got)) return std::isfinite(want) == std::isfinite(got) ? 0 : HUGE_VAL;
+  return std::fabs(got - want) - (atol + rtol * std::fabs(want));
+}
+
+// The worst element beyond the tolerance [rtol, atol], as a line; "" if there is none.
+std::string worst_of(const std::string& quantity, const std::vector<double>& got, const std::vector<double>& want,
+                     const Json& tolerance) {
+  const double rtol = number(tolerance.at(0)), atol = number(tolerance.at(1));
+  size_t worst = 0, beyond = 0;
+  for (size_t i = 0; i < want.size(); ++i) {
+    const double e = excess(got[i], want[i], rtol, atol);
+    beyond += e > 0;
+    if (e > excess(got[worst], want[worst], rtol, atol)) worst = i;
+  }
+  if (beyond == 0) return "";
+  return fmt::format("{}[{}]: got {:.17g}, want {:.17g} (tolerance {} relative, {} absolute; {} of {} values are beyond)",
+                     quantity, worst, got[worst], want[worst], rtol, atol, beyond, want.size());
+}
+
+}  // namespace
+
+double number(const Json& value) {
+  if (value.is_number()) return value.get<double>();
+  if (value == "nan") return std::numeric_limits<double>::quiet_NaN();
+  if (value == "inf") return HUGE_VAL;
+  if (value == "-inf") return -HUGE_VAL;
+  throw FormatError(fmt::format("expected a number, got {}", value.dump()));
+}
+
+std::vector<double> numbers(const Json& list) {
+  if (!list.is_array()) throw FormatError(fmt::format("expected a list of numbers, got {}", list.dump()));
+  std::vector<double> values;
+  for (const Json& value : list) values.push_back(number(value));
+  return values;
+}
+
+Shape shape_of(const Json& list) { return Shape(list.get<std::vector<int64_t>>()); }
+
+Case::Case(const Json& json, Device device) : json_(json), device_(device) {
+  id_ = (*this)["id"].get<std::string>();
+  op_ = (*this)["op"].get<std::string>();
+  tags_ = (*this)["tags"].get<std::vector<std::string>>();
+}
+
+bool Case::has_tag(const std::string& tag) const { return std::find(tags_.begin(), tags_.end(), tag) != tags_.end(); }
+
+const Json& Case::operator[](const std::string& key) const {
+  const auto found = json_.find(key);
+  if (found == json_.end()) throw FormatError(fmt::format("the case has no \"{}\"", key));
+  return *found;
+}
+
+bool Case::has(const std::string& key) const { return json_.contains(key) && !json_[key].is_null(); }
+
+Dtype Case::dtype() const {
+  const std::string name = (*this)["dtype"].get<std::string>();
+  if (name == "float32") return Dtype::float32;
+  if (name == "float64") return Dtype::float64;
+  throw FormatError(fmt::format("expected dtype float32 or float64, got \"{}\"", name));
+}
+
+Tensor Case::tensor(const Json& value) const {
+  return Tensor::from(numbers(value.at("data")), shape_of(value.at("shape"))).to(dtype()).to(device_);
+}
+
+Tensor Case::tensor_or_none(const std::string& key) const { return has(key) ? tensor((*this)[key]) : Tensor(); }
+
+Tensor Case::labels(const Json& value) const {
+  const auto list = value.get<std::vector<int32_t>>();
+  return Tensor::from(list, {static_cast<int64_t>(list.size())}).to(device_);
+}
+
+void Case::compare(const std::string& quantity, const std::string& tolerance, const Json& want, const Tensor& got) {
+  const Json exact = Json::array({0, 0}), none = Json::object();
+  const Json &tol = has("tol") ? json_["tol"] : none, &best = has("tol_best") ? json_["tol_best"] : none;
+  const Json& level = tol.contains(tolerance) ? tol[tolerance] : tol.contains("all") ? tol["all"] : exact;
+  if (level.is_null() || want.is_null()) return;
+  ++checks_;
+  const Want expected = read_want(want);
+  const std::vector<double> values = got.to(Dtype::float64).to_vector<double>();
+  if (expected.has_shape && expected.shape != got.shape())
+    return fail(fmt::format("{}: got shape {}, want {}", quantity, to_string(got.shape()), to_string(expected.shape)));
+  if (values.size() != expected.data.size())
+    return fail(fmt::format("{}: got {} values, want {}", quantity, values.size(), expected.data.size()));
+  if (std::string line = worst_of(quantity, values, expected.data, level); !line.empty()) fail(line);
+  if (!best.contains(tolerance) || best[tolerance].is_null()) return;
+  if (std::string line = worst_of(quantity, values, expected.data, best[tolerance]); !line.empty())
+    best_failures_.push_back(line);
+}
+
+void Case::compare_all(const std::string& where, const Json& expect, const Results& results) {
+  if (!expect.is_object()) throw FormatError(fmt::format("{}: expected an object, got {}", where, expect.dump()));
+  for (const auto& [name, want] : expect.items()) {
+    const auto found = results.find(name);
+    if (found == results.end() || !found->second.defined())
+      fail(fmt::format("{}{}: expected by the file, but this runner has no such result", where, name));
+    else
+      compare(where + name, name, want, found->second);
+  }
+}
+
+Tensor channels_last(const Tensor& x) { return permute(x, {0, 2, 3, 1}); }
+Tensor channels_first(const Tensor& x) { return permute(x, {0, 3, 1, 2}); }
+
+}  // namespace tandem::vectors
