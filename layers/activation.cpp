@@ -20,10 +20,6 @@ Tensor Dropout::forward(const Tensor& x) {
 
 std::string Dropout::text() const { return fmt::format("dropout:{}", p_); }
 
-std::unique_ptr<Module> Dropout::clone() const {
-  auto copy = std::make_unique<Dropout>(p_);
-  copy->copy_state_from(*this);
-  return copy;
-}
+std::unique_ptr<Module> Dropout::clone() const { return copy_of(*this, p_); }
 
 }  // namespace tandem

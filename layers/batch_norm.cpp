@@ -142,10 +142,6 @@ void BatchNorm::on_init() {
   num_batches_tracked.fill(0);
 }
 
-std::unique_ptr<Module> BatchNorm::clone() const {
-  auto copy = std::make_unique<BatchNorm>(channels_, options_);
-  copy->copy_state_from(*this);
-  return copy;
-}
+std::unique_ptr<Module> BatchNorm::clone() const { return copy_of(*this, channels_, options_); }
 
 }  // namespace tandem

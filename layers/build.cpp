@@ -225,6 +225,7 @@ constexpr Kind kKinds[] = {
 
 Made make_layer(LayerText& text, Context& context) {
   std::vector<std::string> names;
+  const NoInit no_init;  // append draws, once the layer has its name
   for (const Kind& kind : kKinds) {
     if (text.kind() == kind.name) return kind.make(text, context);
     names.push_back(kind.name);

@@ -75,10 +75,6 @@ void Conv2d::members(MemberVisitor& v) {
   if (options_.bias) v.parameter("bias", bias, Role::bias, Init::zeros(), fan_in, fan_out);
 }
 
-std::unique_ptr<Module> Conv2d::clone() const {
-  auto copy = std::make_unique<Conv2d>(in_, out_, options_);
-  copy->copy_state_from(*this);
-  return copy;
-}
+std::unique_ptr<Module> Conv2d::clone() const { return copy_of(*this, in_, out_, options_); }
 
 }  // namespace tandem

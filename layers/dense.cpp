@@ -44,10 +44,6 @@ void Dense::members(MemberVisitor& v) {
   if (options_.bias) v.parameter("bias", bias, Role::bias, Init::zeros(), in_, out_);
 }
 
-std::unique_ptr<Module> Dense::clone() const {
-  auto copy = std::make_unique<Dense>(in_, out_, options_);
-  copy->copy_state_from(*this);
-  return copy;
-}
+std::unique_ptr<Module> Dense::clone() const { return copy_of(*this, in_, out_, options_); }
 
 }  // namespace tandem

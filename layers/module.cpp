@@ -64,11 +64,16 @@ void convert_all(Module& module, const std::function<Tensor(const Tensor&)>& con
   }
 }
 
+thread_local bool init_off = false;
+
 bool ends_with(const std::string& text, const std::string& end) {
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
 }  // namespace
+
+NoInit::NoInit() : before_(std::exchange(init_off, true)) {}
+NoInit::~NoInit() { init_off = before_; }
 
 std::unique_ptr<Module> Module::clone() const {
   throw ValueError(
@@ -140,7 +145,7 @@ void Module::load_state_dict(const StateDict& state, bool strict, const std::str
 void Module::init(uint64_t seed) {
   Walk walk;
   walk.on_parameter = [&](auto& name, Tensor& t, Role, const Init& init, int64_t fan_in, int64_t fan_out) {
-    initialize(t, init, fan_in, fan_out, Stream(seed, "init/" + name));
+    if (!init_off) initialize(t, init, fan_in, fan_out, Stream(seed, "init/" + name));
   };
   walk.on_module = [&](auto&, Module& m) {
     m.seed_ = seed;

@@ -32,6 +32,19 @@ class MemberVisitor {
   virtual void child(const std::string& name, class Module& module) = 0;
 };
 
+// While one lives, init() and the constructors of layers leave this thread's new parameters undrawn: for
+// whoever gives them values next.
+class NoInit {
+ public:
+  NoInit();
+  ~NoInit();
+  NoInit(const NoInit&) = delete;
+  NoInit& operator=(const NoInit&) = delete;
+
+ private:
+  bool before_;
+};
+
 // Modules move but do not copy; clone() copies deeply. New modules are in training mode.
 class Module {
  public:
@@ -51,8 +64,8 @@ class Module {
   virtual std::string text() const { return ""; }
   // Shows every parameter, buffer and child, always in the same order. Modules without any keep this one.
   virtual void members(MemberVisitor&) {}
-  // A deep copy: same values, names and modes, nothing shared, no gradients. To define it, construct another
-  // with the same options and call copy_state_from(*this) on it. Throws ValueError where a Module does not.
+  // A deep copy: same values, names and modes, nothing shared, no gradients. Defined as
+  // `return copy_of(*this, <constructor arguments>)`; throws ValueError where a user's Module does not.
   virtual std::unique_ptr<Module> clone() const;
 
   std::vector<Parameter> parameters();  // with full names, "dense1.weight"
@@ -84,7 +97,14 @@ class Module {
   std::string label(const char* type) const;
   // Throws, with the label, unless x has the dtype and device of the layer's `weight`.
   void check_alike(const char* type, const Tensor& x, const Tensor& weight) const;
-  // Makes this module, built like `source`, its deep copy; children too.
+  // An L made of `arguments`, with everything that `source` and its children hold.
+  template <class L, class... Arguments>
+  static std::unique_ptr<Module> copy_of(const L& source, Arguments&&... arguments) {
+    const NoInit no_init;
+    auto copy = std::make_unique<L>(std::forward<Arguments>(arguments)...);
+    copy->copy_state_from(source);
+    return copy;
+  }
   void copy_state_from(const Module& source);
   // Called by init on every module, after its parameters were drawn.
   virtual void on_init() {}

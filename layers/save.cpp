@@ -77,6 +77,7 @@ std::unique_ptr<Sequential> load_model(const std::string& path) {
   }
   const std::string& text = required(path, file, "layers");
   try {
+    const NoInit no_init;
     auto model = build(text, parse_shape(path, required(path, file, "input_shape")), options_for(file));
     model->load_state_dict(file.tensors, true, path);
     return model;

@@ -64,7 +64,7 @@ void Sequential::members(MemberVisitor& v) {
 std::unique_ptr<Module> Sequential::clone() const {
   auto copy = std::make_unique<Sequential>();
   for (const auto& [name, layer] : layers_) copy->layers_.emplace_back(name, layer->clone());
-  copy->copy_state_from(*this);
+  copy->copy_state_from(*this);  // its own name, seed and mode
   return copy;
 }
 

@@ -20,7 +20,7 @@ class Sequential : public Module {
   // model.add<Dense>(784, 512), or with options model.add(Conv2d(1, 32, {.kernel = 5})).
   template <class L, class... Args>
   L& add(Args&&... args) {
-    return static_cast<L&>(append(std::make_unique<L>(std::forward<Args>(args)...)));
+    return static_cast<L&>(append(make<L>(std::forward<Args>(args)...)));
   }
   template <class L>
   L& add(L layer) {
@@ -43,6 +43,11 @@ class Sequential : public Module {
   std::unique_ptr<Module> clone() const override;
 
  private:
+  template <class L, class... Args>
+  static std::unique_ptr<L> make(Args&&... args) {
+    const NoInit no_init;  // append draws, once the layer has its name
+    return std::make_unique<L>(std::forward<Args>(args)...);
+  }
   // Kind + ordinal among the first `place` layers.
   std::string automatic_name(const std::string& kind, size_t place) const;
   std::vector<std::pair<std::string, std::unique_ptr<Module>>> layers_;
