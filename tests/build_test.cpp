@@ -205,7 +205,7 @@ TEST_CASE("A text that cannot be built is refused with the layer at fault and th
       {"dropout:1", "build: layer 1 \"dropout:1\": Dropout: expected p in [0, 1), got 1"},
       {"maxpool:2x2x2", "build: layer 1 \"maxpool:2x2x2\": the size must be a number or HxW, got \"2x2x2\""},
       {"avgpool:2:d=2",
-       "build: layer 1 \"avgpool:2:d=2\": unknown option \"d\" (did you mean \"s\"?); avgpool takes s, p, "
+       "build: layer 1 \"avgpool:2:d=2\": unknown option \"d\"; avgpool takes s, p, "
        "ceil, count_padding"},
       {"conv:8:k=29",
        "build: layer 1 \"conv:8:k=29\": Conv2d \"conv1\": its window of 29x29 does not fit x[1, 28, 28, 1] with "

@@ -145,7 +145,7 @@ TEST_CASE("A safetensors file has exactly these bytes") {
       "{\"__metadata__\":{\"a\":\"\\\"b\\\"\\n\",\"layers\":\"dense:2\"},"
       "\"n\":{\"dtype\":\"I64\",\"shape\":[],\"data_offsets\":[0,8]},"
       "\"w\":{\"dtype\":\"F32\",\"shape\":[1,2],\"data_offsets\":[8,16]},"
-      "\"u\":{\"dtype\":\"U8\",\"shape\":[3],\"data_offsets\":[16,19]}}     ";
+      "\"u\":{\"dtype\":\"U8\",\"shape\":[3],\"data_offsets\":[16,19]}}   ";
   REQUIRE(header.size() == 216);
   const std::string data("\x07\0\0\0\0\0\0\0\0\0\x80\x3f\0\0\0\xc0\x01\x02\x03", 19);
   CHECK(text_of(path) == std::string("\xd8\0\0\0\0\0\0\0", 8) + header + data);
