@@ -164,7 +164,7 @@ void add_training_options(CLI::App& app, TrainSettings& s) {
       add_number(app, "--lr,--learning-rate", s.lr, {0}, "learning rate", "0.1; w3, lenet 0.05; adam 0.001"),
       add_number(app, "--momentum", s.momentum, {0, 1}, "of SGD"),
       app.add_flag("--nesterov", s.nesterov, "Nesterov's momentum"),
-      add_number(app, "--weight-decay,--wd", s.weight_decay, {0}, "L2 decay; adamw: decoupled"),
+      add_number(app, "--weight-decay,--wd", s.weight_decay, {0}, "L2 decay; adamw: decoupled", "0; adamw 0.01"),
       add_choice(app, "--decay", s.decay, {"weights", "all"}, "decay weights only, or biases and batch norm too"),
       add_number(app, "--clip", s.clip, {0}, "largest norm of all gradients together; 0: no limit"),
       add_number(app, "--label-smoothing", s.label_smoothing, {0, 1}, "share of each label spread over all classes"),

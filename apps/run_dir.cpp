@@ -133,7 +133,7 @@ Json to_json(const TrainSettings& s) {
           {"shift", s.shift}, {"epochs", s.epochs ? Json(*s.epochs) : Json()}, {"max_steps", s.max_steps},
           {"batch_size", s.batch_size.value_or(0)}, {"last_batch", s.last_batch}, {"optimizer", s.optimizer},
           {"lr", s.lr.value_or(0)}, {"momentum", s.momentum}, {"nesterov", s.nesterov},
-          {"weight_decay", s.weight_decay}, {"decay", s.decay}, {"clip", s.clip},
+          {"weight_decay", s.weight_decay.value_or(0)}, {"decay", s.decay}, {"clip", s.clip},
           {"label_smoothing", s.label_smoothing}, {"schedule", s.schedule}, {"warmup", s.warmup},
           {"step_size", s.step_size}, {"gamma", s.gamma}, {"seed", s.seed}, {"eval_every", s.eval_every},
           {"log_every", s.log_every}, {"device", s.device}, {"threads", s.threads}, {"dtype", s.dtype}};

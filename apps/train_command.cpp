@@ -45,10 +45,10 @@ std::string parameter_line(Module& model, const TrainSettings& s, const Dataset&
 }
 
 std::string decay_line(const std::vector<Parameter>& parameters, const TrainSettings& s) {
-  if (s.weight_decay == 0) return "no weight decay";
+  if (*s.weight_decay == 0) return "no weight decay";
   int64_t decayed = 0;
   for (const Parameter& p : parameters) decayed += s.decay == "all" || p.role == Role::weight;
-  return fmt::format("weight decay {} on {} of {} tensors ({})", s.weight_decay, decayed, parameters.size(),
+  return fmt::format("weight decay {} on {} of {} tensors ({})", *s.weight_decay, decayed, parameters.size(),
                      s.decay == "all" ? "all" : "weights, not biases and batch norm");
 }
 

@@ -25,12 +25,15 @@ std::unique_ptr<Optimizer> make_optimizer(Module& model, const TrainSettings& s)
   const Decay decay = s.decay == "all" ? Decay::all : Decay::weights;
   if (s.optimizer == "sgd") {
     return std::make_unique<SGD>(model.parameters(), SGDOptions{.lr = *s.lr, .momentum = s.momentum,
-                                                                .weight_decay = s.weight_decay,
+                                                                .weight_decay = *s.weight_decay,
                                                                 .nesterov = s.nesterov, .decay = decay});
   }
-  const AdamOptions options{.lr = *s.lr, .weight_decay = s.weight_decay, .decay = decay};
-  if (s.optimizer == "adam") return std::make_unique<Adam>(model.parameters(), options);
-  return std::make_unique<AdamW>(model.parameters(), options);
+  if (s.optimizer == "adam") {
+    return std::make_unique<Adam>(model.parameters(),
+                                  AdamOptions{.lr = *s.lr, .weight_decay = *s.weight_decay, .decay = decay});
+  }
+  return std::make_unique<AdamW>(model.parameters(),
+                                 AdamWOptions{.lr = *s.lr, .weight_decay = *s.weight_decay, .decay = decay});
 }
 
 Schedule make_schedule(const TrainSettings& s, int64_t total) {
@@ -154,6 +157,7 @@ TrainSettings resolve(TrainSettings s) {
   const bool convolutional = s.model == "w3" || s.model == "lenet";
   if (!s.batch_size) s.batch_size = s.model == "w1" ? 60 : 128;
   if (!s.epochs && s.max_steps == 0) s.epochs = 3;
+  if (!s.weight_decay) s.weight_decay = s.optimizer == "adamw" ? 0.01 : 0;
   if (!s.lr) s.lr = s.optimizer != "sgd" ? 0.001 : convolutional ? 0.05 : 0.1;
   return s;
 }

@@ -35,7 +35,7 @@ struct TrainSettings {
   std::optional<double> lr;       // unset: the model's own with SGD, 0.001 with Adam and AdamW
   double momentum = 0.9;
   bool nesterov = false;
-  double weight_decay = 0;
+  std::optional<double> weight_decay;  // unset: 0.01 with AdamW, else 0
   std::string decay = "weights";  // which parameters weight decay reaches: weights, all
   double clip = 0;                // > 0: the largest norm of all gradients together
   double label_smoothing = 0;
@@ -53,7 +53,7 @@ struct TrainSettings {
   std::string dtype = "float32";
 };
 
-// Fills what is unset: layers, batch_size, lr, epochs; takes the batch norms out of layers if bn is off, and
+// Fills what is unset: layers, batch_size, lr, weight_decay, epochs; takes the batch norms out of layers if bn is off, and
 // turns bn off if there are none. Throws ValueError.
 TrainSettings resolve(TrainSettings settings);
 
