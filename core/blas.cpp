@@ -5,13 +5,35 @@
 
 #include <atomic>
 #include <climits>
+#include <cstdlib>
 #include <string>
 
 #include "tandem/core/error.h"
 #include "tandem/core/threads.h"
 
+extern "C" {  // in every OpenBLAS that chooses its kernels at run time, but in none of its headers
+[[gnu::weak]] void gotoblas_dynamic_quit();
+[[gnu::weak]] void gotoblas_dynamic_init();
+}
+
 namespace tandem {
 namespace {
+
+// An OpenBLAS that is older than the CPU takes it for a Prescott of 2004 and is ten times slower than need be
+// (0.3.21 on Sapphire and Emerald Rapids). So it is told of a CPU that it knows: before main, while nobody uses it,
+// and not when the user has named one.
+[[maybe_unused]] const bool core_is_known = [] {
+  const char* name = "OPENBLAS_CORETYPE";
+  const char* core = __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") ? "SkylakeX" : "Haswell";
+  const bool modern = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (!modern || std::string(openblas_get_corename()) != "Prescott" || std::getenv(name)) return true;
+  if (!gotoblas_dynamic_quit || !gotoblas_dynamic_init) return false;
+  setenv(name, core, 1);
+  gotoblas_dynamic_quit();
+  gotoblas_dynamic_init();
+  unsetenv(name);
+  return true;
+}();
 
 std::atomic<bool> leave_threads_alone{false};
 
