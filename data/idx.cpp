@@ -126,6 +126,8 @@ const char* element_type(uint8_t code) {
   }
 }
 
+constexpr int64_t kMostElements = int64_t{1} << 56;  // of any Shape
+
 // Magic 00 00 08 <rank>, then each extent as a big-endian uint32.
 Shape parse_header(const std::string& name, const uint8_t* header, size_t got, int rank) {
   const size_t size = 4 + 4 * rank;
@@ -144,11 +146,11 @@ Shape parse_header(const std::string& name, const uint8_t* header, size_t got, i
   for (int i = 0; i < rank; ++i) {
     const uint8_t* p = header + 4 + 4 * i;
     extents[i] = int64_t{p[0]} << 24 | int64_t{p[1]} << 16 | int64_t{p[2]} << 8 | int64_t{p[3]};
-    overflow |= __builtin_mul_overflow(elements, extents[i], &elements);
+    overflow |= __builtin_mul_overflow(elements, extents[i], &elements) || elements > kMostElements;
   }
   const bool empty = std::find(extents.begin(), extents.end(), 0) != extents.end();
   if (empty || overflow) {
-    fail(name, fmt::format("expected extents {}, got [{}]", empty ? "above 0" : "with a product below 2^63",
+    fail(name, fmt::format("expected extents {}, got [{}]", empty ? "above 0" : "with a product of at most 2^56",
                            fmt::join(extents, ", ")));
   }
   return Shape(std::span<const int64_t>(extents));
