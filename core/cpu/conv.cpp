@@ -25,30 +25,37 @@ struct Geometry {
   }
 };
 
-// The values k in [begin, end) with 0 <= origin + k * dilation < extent, for k in [0, kernel).
+// The places [begin, end) of a window's `kernel` along one axis that lie inside the image: 0 <= origin + k * dilation < extent.
 struct Range {
   int64_t begin, end;
 };
 Range inside(int64_t origin, int64_t dilation, int64_t kernel, int64_t extent) {
+  if (dilation == 1) return {max(0, -origin), min(kernel, extent - origin)};  // most are: spares the divisions
   const int64_t begin = origin < 0 ? (-origin + dilation - 1) / dilation : 0;
   const int64_t end = origin < extent ? (extent - origin + dilation - 1) / dilation : 0;
   return {begin, min(kernel, end)};
 }
 
-// f(position in the image of channel 0 of the group, position in the patch, values) for the contiguous runs that the
-// patch at output pixel (oy, ox) shares with the image.
-template <class F>
-void for_patch(const Geometry& g, int64_t oy, int64_t ox, const F& f) {
+// For every patch of one image: begin(whether all of it lies inside), then f(position in the image of the group's
+// first channel, position in the patch, values) for each contiguous run that it shares with the image.
+template <class Begin, class F>
+void for_patches(const Geometry& g, const Begin& begin, const F& f) {
   const Window& window = g.window;
-  const int64_t y0 = oy * window.stride_h - window.padding_h, x0 = ox * window.stride_w - window.padding_w;
-  const Range ky = inside(y0, window.dilation_h, window.kernel_h, g.h);
-  const Range kx = inside(x0, window.dilation_w, window.kernel_w, g.w);
   const bool joined = window.dilation_w == 1 && g.groups == 1;  // neighbouring pixels make one run
-  const int64_t step = joined ? max(1, kx.end - kx.begin) : 1;
-  for (int64_t i = ky.begin; i < ky.end; ++i) {
-    const int64_t row = (y0 + i * window.dilation_h) * g.w;
-    for (int64_t j = kx.begin; j < kx.end; j += step) {
-      f((row + x0 + j * window.dilation_w) * g.c, (i * window.kernel_w + j) * g.group_c(), step * g.group_c());
+  for (int64_t oy = 0; oy < g.out_h; ++oy) {
+    const int64_t y0 = oy * window.stride_h - window.padding_h;
+    const Range ky = inside(y0, window.dilation_h, window.kernel_h, g.h);
+    for (int64_t ox = 0; ox < g.out_w; ++ox) {
+      const int64_t x0 = ox * window.stride_w - window.padding_w;
+      const Range kx = inside(x0, window.dilation_w, window.kernel_w, g.w);
+      begin(ky.end - ky.begin == window.kernel_h && kx.end - kx.begin == window.kernel_w);
+      const int64_t step = joined ? kx.end - kx.begin : 1;
+      for (int64_t i = ky.begin; i < ky.end; ++i) {
+        const int64_t row = (y0 + i * window.dilation_h) * g.w + x0;
+        for (int64_t j = kx.begin; j < kx.end; j += step) {
+          f((row + j * window.dilation_w) * g.c, (i * window.kernel_w + j) * g.group_c(), step * g.group_c());
+        }
+      }
     }
   }
 }
@@ -56,32 +63,33 @@ void for_patch(const Geometry& g, int64_t oy, int64_t ox, const F& f) {
 // cols[images * pixels, patch] of one group; `x` points to the group's first channel.
 template <class T>
 void im2col(const Geometry& g, const T* x, int64_t images, T* cols) {
+  const int64_t patch = g.patch();
+  T* next = cols;
   for (int64_t n = 0; n < images; ++n, x += g.h * g.w * g.c) {
-    for (int64_t oy = 0; oy < g.out_h; ++oy) {
-      for (int64_t ox = 0; ox < g.out_w; ++ox, cols += g.patch()) {
-        int64_t copied = 0;
-        for_patch(g, oy, ox, [&](int64_t, int64_t, int64_t count) { copied += count; });
-        if (copied < g.patch()) std::memset(cols, 0, static_cast<size_t>(g.patch()) * sizeof(T));
-        for_patch(g, oy, ox, [&](int64_t from, int64_t to, int64_t count) {
-          std::memcpy(cols + to, x + from, static_cast<size_t>(count) * sizeof(T));
-        });
-      }
-    }
+    const auto begin = [&](bool whole) {
+      cols = next;
+      next += patch;
+      if (!whole) std::memset(cols, 0, static_cast<size_t>(patch) * sizeof(T));
+    };
+    for_patches(g, begin, [&](int64_t from, int64_t to, int64_t count) {
+      std::memcpy(cols + to, x + from, static_cast<size_t>(count) * sizeof(T));
+    });
   }
 }
 
 // x += the patches, each where it came from.
 template <class T>
 void col2im(const Geometry& g, const T* cols, int64_t images, T* x) {
+  const T* next = cols;
   for (int64_t n = 0; n < images; ++n, x += g.h * g.w * g.c) {
-    for (int64_t oy = 0; oy < g.out_h; ++oy) {
-      for (int64_t ox = 0; ox < g.out_w; ++ox, cols += g.patch()) {
-        for_patch(g, oy, ox, [&](int64_t to, int64_t from, int64_t count) {
-          TANDEM_INDEPENDENT
-          for (int64_t i = 0; i < count; ++i) x[to + i] += cols[from + i];
-        });
-      }
-    }
+    const auto begin = [&](bool) {
+      cols = next;
+      next += g.patch();
+    };
+    for_patches(g, begin, [&](int64_t to, int64_t from, int64_t count) {
+      TANDEM_INDEPENDENT
+      for (int64_t i = 0; i < count; ++i) x[to + i] += cols[from + i];
+    });
   }
 }
 

@@ -5,7 +5,7 @@ namespace tandem::TANDEM_CPU_PATH {
 namespace {
 
 // OpenBLAS gives other bits for other shapes, so the output is cut by its shape alone, never by the threads.
-constexpr int64_t kTileRows = 128, kTileColumns = 256;
+constexpr int64_t kTileRows = 256, kTileColumns = 256;
 
 // g, plus bias[n] in every row unless it is null.
 template <class T>

@@ -70,10 +70,15 @@ void run(const Merge& k) {
       using T = decltype(zero);
       const P* parts = k.parts.as<P>();
       T* total = k.total.as<T>();
-      for_elements(n, [=](int64_t i) {
-        P sum = 0;
-        for (int64_t lane = 0; lane < lanes; ++lane) sum += parts[lane * n + i];
-        total[i] = static_cast<T>(sum);
+      parallel_ranges(n, kGrain, [=](int64_t begin, int64_t end) {
+        P* sum = scratch<P>(end - begin);
+        fill(sum, end - begin, P(0));
+        for (int64_t lane = 0; lane < lanes; ++lane) {
+          const P* part = parts + lane * n + begin;
+          TANDEM_INDEPENDENT
+          for (int64_t i = 0; i < end - begin; ++i) sum[i] += part[i];
+        }
+        for (int64_t i = 0; i < end - begin; ++i) total[begin + i] = static_cast<T>(sum[i]);
       });
     });
   });

@@ -127,6 +127,8 @@ void run(const GatherImages& k) {
     parallel_ranges(dims[0], max(1, 2 * kGrain / max(1, size)), [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const uint8_t* image = k.images.as<uint8_t>() + index[i] * size;
+        const uint8_t* later = k.images.as<uint8_t>() + index[min(i + 4, end - 1)] * size;
+        for (int64_t at = 0; at < size; at += 64) __builtin_prefetch(later + at);  // it may be anywhere in memory
         T* y = k.y.as<T>() + i * size;
         if (shifts) scale_shifted(image, scale, y, h, w, c, shifts[2 * i], shifts[2 * i + 1]);
         else scale_pixels(image, scale, y, size);
