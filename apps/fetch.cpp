@@ -219,7 +219,7 @@ void make_writable(const std::string& dir) {
 }
 
 std::string by_hand(const std::string& dir) {
-  return fmt::format("; or put {} (raw or .gz) into {} yourself", fmt::join(kMnistFiles, ", "), dir);
+  return fmt::format(", or put {} (raw or .gz) into {} yourself", fmt::join(kMnistFiles, ", "), dir);
 }
 
 }  // namespace
