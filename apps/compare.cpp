@@ -120,15 +120,10 @@ class Recorder : public TrainObserver {
 bool run_arm(Module& model, const Splits& data, const TrainSettings& settings, TrainObserver* watcher,
              const std::function<bool()>& should_stop, ArmRun& run) {
   Recorder recorder(run, watcher, should_stop);
-  try {
-    const TrainResult result = train(model, data, settings, recorder);
-    if (result.interrupted) return false;
-    run.validation_accuracy = result.validation.accuracy;
-    run.test_accuracy = result.test.accuracy;
-  } catch (const DivergedError&) {
-    run.diverged = true;
-  }
-  return true;
+  const TrainResult result = train(model, data, settings, recorder);
+  run.diverged = result.diverged;
+  if (!result.diverged) run.validation_accuracy = result.validation.accuracy;
+  return !result.interrupted;
 }
 
 // ---- A/A -------------------------------------------------------------------------------------------------------
@@ -169,7 +164,6 @@ double weight_difference(Module& a, Module& b) {
 double aa_check(const Comparison& comparison, const Splits& data, const std::function<bool()>& should_stop) {
   Splits small = data;
   small.validation = data.validation.take(0, std::min(data.validation.size(), aa_check_images));
-  small.test = data.test.take(0, std::min(data.test.size(), aa_check_images));
   double largest = 0;
   for (const Arm& arm : comparison.arms) {
     TrainSettings settings = arm.settings;
@@ -182,7 +176,7 @@ double aa_check(const Comparison& comparison, const Splits& data, const std::fun
     for_each(2, comparison.parallel_arms ? 2 : 1, failed, [&](int i) {
       std::optional<SingleThreaded> one_core;
       if (comparison.parallel_arms) one_core.emplace();
-      models[i] = make_model(settings, data.train.sample_shape());
+      models[i] = make_model(settings, data.train);
       run_arm(*models[i], small, settings, nullptr, should_stop, runs[i]);
     });
     largest = std::max({largest, run_difference(runs[0], runs[1]), weight_difference(*models[0], *models[1])});
@@ -226,7 +220,9 @@ class Experiment {
       ArmRun& run = pair.runs[i];
       ended[i] = run_arm(
           *models[i], data_, settings, watcher.get(), [this] { return should_stop(); }, run);
-      if (ended[i] && !run.diverged) run.train_accuracy = evaluate(*models[i], data_.train, settings).accuracy;
+      if (!ended[i] || run.diverged) return;
+      run.train_accuracy = evaluate(*models[i], data_.train, settings).accuracy;
+      run.test_accuracy = evaluate(*models[i], data_.test, settings).accuracy;
     });
     if (!ended[0] || !ended[1]) return std::nullopt;
     finish(pair, models);
@@ -239,7 +235,7 @@ class Experiment {
     for (int i = 0; i < 2; ++i) {
       TrainSettings settings = comparison_.arms[i].settings;
       settings.seed = pair.seed;
-      models[i] = make_model(settings, data_.train.sample_shape());
+      models[i] = make_model(settings, data_.train);
       pair.runs[i].order_hash = order_hash(make_loader(data_.train, settings), comparison_.total_steps);
     }
     for (int i = 0; i < 2; ++i) pair.runs[i].weights_hash = shared_weights_hash(*models[i], *models[1 - i]);
@@ -273,7 +269,7 @@ class Experiment {
   std::mutex mutex_;
 };
 
-Arm make_arm(const CompareSettings& settings, bool second, const Shape& input) {
+Arm make_arm(const CompareSettings& settings, bool second, const Dataset& data) {
   Arm arm;
   const bool bn = second && !settings.is_null();
   arm.id = !second ? "plain" : bn ? "bn" : "again";
@@ -282,15 +278,23 @@ Arm make_arm(const CompareSettings& settings, bool second, const Shape& input) {
   arm.settings.bn = bn;
   arm.settings = resolve(arm.settings);
   arm.settings.seed = settings.seeds.front();
-  const auto model = make_model(arm.settings, input);
+  const auto model = make_model(arm.settings, data);
   for (const auto& parameter : model->parameters()) arm.parameters += parameter.tensor.numel();
   return arm;
 }
 
-Comparison plan(const CompareSettings& settings, const Splits& data) {
+}  // namespace
+
+const CurvePoint* first_reaching(const ArmRun& run, double target) {
+  for (const CurvePoint& point : run.curve)
+    if (point.validation_accuracy >= target) return &point;
+  return nullptr;
+}
+
+Comparison plan_comparison(const CompareSettings& settings, const Splits& data) {
   Comparison comparison;
   comparison.settings = settings;
-  for (int i = 0; i < 2; ++i) comparison.arms[i] = make_arm(settings, i == 1, data.train.sample_shape());
+  for (int i = 0; i < 2; ++i) comparison.arms[i] = make_arm(settings, i == 1, data.train);
   if (!settings.is_null() && comparison.arms[0].parameters == comparison.arms[1].parameters &&
       without_batch_norm(comparison.arms[1].settings.layers) == comparison.arms[1].settings.layers)
     throw UsageError(
@@ -303,25 +307,17 @@ Comparison plan(const CompareSettings& settings, const Splits& data) {
   comparison.test_count = data.test.size();
   comparison.parallel_arms = threads() >= 2;
   comparison.parallel_pairs = std::clamp(threads() / 2, 1, int(settings.seeds.size()));
-  comparison.total_steps =
-      total_steps(make_loader(data.train, comparison.arms[0].settings), comparison.arms[0].settings);
+  const DataLoader loader = make_loader(data.train, comparison.arms[0].settings);
+  comparison.total_steps = total_steps(loader, comparison.arms[0].settings);
+  comparison.eval_every = settings.training.eval_every > 0 ? settings.training.eval_every : loader.batches();
   comparison.aa_steps = settings.is_null() ? comparison.total_steps : std::min(comparison.total_steps, aa_check_steps);
   return comparison;
 }
 
-}  // namespace
-
-const CurvePoint* first_reaching(const ArmRun& run, double target) {
-  for (const CurvePoint& point : run.curve)
-    if (point.validation_accuracy >= target) return &point;
-  return nullptr;
-}
-
-Comparison compare(const CompareSettings& settings, const Splits& data, CompareObserver& observer) {
+Comparison compare(Comparison comparison, const Splits& data, CompareObserver& observer) {
   const auto start = Clock::now();
-  Comparison comparison = plan(settings, data);
   observer.on_start(comparison);
-  if (!settings.is_null()) {
+  if (!comparison.settings.is_null()) {
     comparison.aa_difference = aa_check(comparison, data, [&] { return observer.should_stop(); });
     if (comparison.aa_difference != 0 && !observer.should_stop())
       throw Error(

@@ -67,6 +67,7 @@ struct Comparison {
   bool parallel_arms = false;  // both arms of a pair ran at the same time, one thread each
   int parallel_pairs = 1;
   int64_t total_steps = 0;  // of one run
+  int64_t eval_every = 0;   // steps between validations
   // The largest difference between two runs of one network from one seed: over losses, accuracies and final
   // weights. Anything but 0 means that differences between arms may be chance of the machine.
   double aa_difference = 0;
@@ -84,9 +85,13 @@ struct CompareObserver {
   virtual bool should_stop() { return false; }
 };
 
+// What will be run: no pairs yet. Throws UsageError if the layers hold no batch norm to leave out, and what
+// make_model and make_loader throw.
+Comparison plan_comparison(const CompareSettings& settings, const Splits& data);
+
 // Checks that two runs from one seed agree (a few steps of each arm), then trains every pair. A run that
-// diverges is a result; stopping keeps the finished pairs. Throws Error if the arms of a pair do not start from
-// the same weights or see different batches, UsageError if the layers hold no batch norm to leave out.
-Comparison compare(const CompareSettings& settings, const Splits& data, CompareObserver& observer);
+// diverges is a result; stopping keeps the finished pairs. Throws Error if the A/A check fails or the arms of a
+// pair do not start from the same weights or see different batches.
+Comparison compare(Comparison plan, const Splits& data, CompareObserver& observer);
 
 }  // namespace tandem

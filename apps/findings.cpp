@@ -11,33 +11,20 @@ namespace {
 
 using Value = std::function<std::optional<double>(const ArmRun&)>;
 
-std::optional<double> percent(const std::optional<double>& fraction) {
-  return fraction ? std::optional(100 * *fraction) : std::nullopt;
-}
-
-Quantity quantity(const Comparison& comparison, const std::string& key, const std::string& label, Better better,
-                  int decimals, const Value& value) {
-  Quantity q{key, label, better, decimals, {}, {}, {}, {}, {}};
+// `quantity` with both arms' values of every seed.
+Quantity measured(Quantity quantity, const Comparison& comparison, const Value& value) {
   for (const SeedPair& pair : comparison.pairs) {
-    q.first.push_back(value(pair.runs[0]));
-    q.second.push_back(value(pair.runs[1]));
+    quantity.first.push_back(value(pair.runs[0]));
+    quantity.second.push_back(value(pair.runs[1]));
   }
-  q.first_summary = summarize(q.first, better);
-  q.second_summary = summarize(q.second, better);
-  q.paired = compare_pairs(q.first, q.second, better);
-  return q;
+  quantity.first_summary = summarize(quantity.first, quantity.better);
+  quantity.second_summary = summarize(quantity.second, quantity.better);
+  quantity.paired = compare_pairs(quantity.first, quantity.second, quantity.better);
+  return quantity;
 }
 
-std::string number(const Quantity& q, double value) {
-  const std::string text = fmt::format("{:.{}f}", value, q.decimals);
-  return text.find_first_not_of("-0.") == std::string::npos && text[0] == '-' ? text.substr(1) : text;
-}
-std::string signed_number(const Quantity& q, double value) {
-  const std::string text = number(q, value);
-  return text[0] == '-' || text.find_first_not_of("0.") == std::string::npos ? text : "+" + text;
-}
 std::string interval(const Quantity& q) {
-  return fmt::format("[{}, {}]", signed_number(q, *q.paired.low), signed_number(q, *q.paired.high));
+  return fmt::format("[{}, {}]", shown_signed(q, *q.paired.low), shown_signed(q, *q.paired.high));
 }
 const char* direction(const Quantity& q) { return q.better == Better::lower ? "lower" : "higher"; }
 
@@ -55,12 +42,12 @@ std::string count_of_seeds(const Quantity& q, const std::string& sooner, const s
 
 // What the interval of the mean difference says.
 std::string interval_sentence(const Quantity& q, const std::string& unit) {
-  if (!q.paired.mean)
-    return fmt::format(
-        "No mean difference is given, because {} of {} runs have no value",
-        q.first_summary.runs + q.second_summary.runs - q.first_summary.present - q.second_summary.present,
-        q.first_summary.runs + q.second_summary.runs);
-  return fmt::format("The mean difference is {}{}, 95 % interval {}, which {}", signed_number(q, *q.paired.mean), unit,
+  if (!q.paired.mean) {
+    const int runs = q.first_summary.runs + q.second_summary.runs;
+    const int missing = runs - q.first_summary.present - q.second_summary.present;
+    return fmt::format("No mean difference is given: {} of {} runs have no value", missing, runs);
+  }
+  return fmt::format("The mean difference is {}{}, 95 % interval {}, which {}", shown_signed(q, *q.paired.mean), unit,
                      interval(q),
                      q.paired.excludes_zero() ? "excludes 0" : "includes 0: these seeds show no difference");
 }
@@ -101,43 +88,55 @@ std::vector<std::string> divergence_findings(const Comparison& comparison) {
 
 std::vector<Quantity> quantities(const Comparison& comparison) {
   std::vector<Quantity> all;
-  auto add = [&](const std::string& key, const std::string& label, Better better, int decimals, const Value& value) {
-    all.push_back(quantity(comparison, key, label, better, decimals, value));
+  auto add = [&](const std::string& key, const std::string& label, Better better, int decimals, double scale,
+                 const Value& value) {
+    all.push_back(measured({key, label, better, decimals, scale, {}, {}, {}, {}, {}}, comparison, value));
   };
   for (const bool steps : {true, false}) {
     for (double target : compare_targets) {
-      const int whole = int(100 * target + 0.5);
+      const int percent = int(100 * target + 0.5);
       const char* what = steps ? "steps" : "seconds";
-      add(fmt::format("{}_to_{}", what, whole), fmt::format("{} to {} %", what, whole), Better::lower, steps ? 0 : 2,
-          [=](const ArmRun& run) -> std::optional<double> {
+      add(fmt::format("{}_to_{}", what, percent), fmt::format("{} to {} %", what, percent), Better::lower,
+          steps ? 0 : 2, 1, [=](const ArmRun& run) -> std::optional<double> {
             const CurvePoint* point = first_reaching(run, target);
             if (!point) return std::nullopt;
             return steps ? double(point->step) : point->seconds;
           });
     }
   }
-  add("train_accuracy", "train accuracy %", Better::higher, 2,
-      [](const ArmRun& run) { return percent(run.train_accuracy); });
-  add("validation_accuracy", "validation acc. %", Better::higher, 2,
-      [](const ArmRun& run) { return percent(run.validation_accuracy); });
-  add("test_accuracy", "test accuracy %", Better::higher, 2,
-      [](const ArmRun& run) { return percent(run.test_accuracy); });
-  add("seconds", "seconds", Better::lower, 2,
+  auto add_accuracy = [&](const char* key, const char* label, std::optional<double> ArmRun::*accuracy) {
+    add(key, label, Better::higher, 2, 100, [=](const ArmRun& run) { return run.*accuracy; });
+  };
+  add_accuracy("train_accuracy", "train accuracy %", &ArmRun::train_accuracy);
+  add_accuracy("validation_accuracy", "validation acc. %", &ArmRun::validation_accuracy);
+  add_accuracy("test_accuracy", "test accuracy %", &ArmRun::test_accuracy);
+  add("seconds", "seconds", Better::lower, 2, 1,
       [](const ArmRun& run) { return run.diverged ? std::nullopt : std::optional(run.seconds); });
   return all;
 }
 
+// A value that rounds to zero is shown without a sign.
+std::string shown(const Quantity& q, double value) {
+  const std::string text = fmt::format("{:.{}f}", q.scale * value, q.decimals);
+  return text.find_first_not_of("-0.") == std::string::npos && text[0] == '-' ? text.substr(1) : text;
+}
+
+std::string shown_signed(const Quantity& q, double value) {
+  const std::string text = shown(q, value);
+  return text[0] == '-' || text.find_first_not_of("0.") == std::string::npos ? text : "+" + text;
+}
+
 std::string arm_cell(const Quantity& q, const Summary& summary) {
-  if (summary.mean && summary.sd) return number(q, *summary.mean) + " +- " + number(q, *summary.sd);
-  if (summary.mean) return number(q, *summary.mean);
+  if (summary.mean && summary.sd) return shown(q, *summary.mean) + " +- " + shown(q, *summary.sd);
+  if (summary.mean) return shown(q, *summary.mean);
   if (!summary.median)
     return fmt::format("{} {} of {}", summary.present ? "only" : "never:", summary.present, summary.runs);
-  return fmt::format("med {} ({} of {})", number(q, *summary.median), summary.present, summary.runs);
+  return fmt::format("med {} ({} of {})", shown(q, *summary.median), summary.present, summary.runs);
 }
 
 std::string difference_cell(const Quantity& q) {
-  if (q.paired.low) return signed_number(q, *q.paired.mean) + " " + interval(q);
-  if (q.paired.mean) return signed_number(q, *q.paired.mean);
+  if (q.paired.low) return shown_signed(q, *q.paired.mean) + " " + interval(q);
+  if (q.paired.mean) return shown_signed(q, *q.paired.mean);
   if (q.paired.tied == q.paired.pairs) return "none";
   return fmt::format("{} in {} of {}", direction(q), q.paired.better, q.paired.pairs);
 }
@@ -171,13 +170,12 @@ std::vector<std::string> findings(const Comparison& comparison) {
 }
 
 std::vector<std::string> methods(const Comparison& comparison) {
-  const TrainSettings& training = comparison.settings.training;
   std::vector<std::string> sentences = {
       fmt::format("Per seed both arms start from the same values in every tensor they share and see the same batches "
                   "in the same order; the hashes prove it and are compared before training."),
       fmt::format("Validation accuracy is measured every {} steps on {} images that are not trained on; a step count "
                   "is the first such measurement at or above the target, so it is known to within {} steps.",
-                  training.eval_every, comparison.validation_count, training.eval_every),
+                  comparison.eval_every, comparison.validation_count, comparison.eval_every),
       "Spread: +- is the standard deviation over seeds. Differences are taken seed by seed; [low, high] is the 95 % "
       "interval of their mean by Student's t, which takes the differences to be roughly normal.",
       "A run that never reaches a target, or diverges, is not dropped: it counts as worse than any that did. Then no "

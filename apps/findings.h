@@ -14,13 +14,18 @@ struct Quantity {
   std::string key;    // in JSON: "steps_to_90", "test_accuracy"
   std::string label;  // "steps to 90 %", "test accuracy %"
   Better better;
-  int decimals;  // shown
+  int decimals;      // shown
+  double scale = 1;  // shown values are these times scale: accuracies are fractions, shown in percent
   Sample first, second;
   Summary first_summary, second_summary;
   Paired paired;  // second minus first
 };
-// In the order of the table. Accuracies in percent.
+// In the order of the table.
 std::vector<Quantity> quantities(const Comparison& comparison);
+
+// A value as it is shown, without and with a sign.
+std::string shown(const Quantity& quantity, double value);
+std::string shown_signed(const Quantity& quantity, double value);
 
 // Cells of the table: "820 +- 110", "820" from one seed; "med 1200 (3 of 5)", "only 1 of 5", "never: 0 of 5" where
 // runs lack a value. And "-390 [-520, -260]", "-390", "lower in 4 of 5".

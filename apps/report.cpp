@@ -9,6 +9,7 @@
 
 #include "findings.h"
 #include "svg.h"
+#include "tandem/core/text.h"
 #include "tandem/core/version.h"
 
 namespace tandem {
@@ -71,6 +72,9 @@ std::string cell_html(const std::string& cell) {
   return replace_all(text, "+-", "&plusmn;");
 }
 
+// A label that does not break before its percent sign.
+std::string label_html(const Quantity& quantity) { return replace_all(escape_markup(quantity.label), " %", "&nbsp;%"); }
+
 std::string row_html(const std::vector<std::string>& cells, const char* tag = "td") {
   std::string out = "<tr>";
   for (const auto& cell : cells) out += fmt::format("<{}>{}</{}>", tag, cell, tag);
@@ -101,15 +105,15 @@ std::string headline_table(const Comparison& comparison) {
                     row_html({"", arm_heading(comparison, 0), arm_heading(comparison, 1), "difference"}, "th") +
                     "</thead>\n<tbody>\n";
   for (const Quantity& q : quantities(comparison))
-    out += row_html({escape_markup(q.label), cell_html(arm_cell(q, q.first_summary)),
-                     cell_html(arm_cell(q, q.second_summary)), cell_html(difference_cell(q))});
+    out += row_html({label_html(q), cell_html(arm_cell(q, q.first_summary)), cell_html(arm_cell(q, q.second_summary)),
+                     cell_html(difference_cell(q))});
   return out + "</tbody></table>\n";
 }
 
 std::string seed_table(const Comparison& comparison) {
   const auto all = quantities(comparison);
   std::vector<std::string> header = {"seed", "arm"};
-  for (const Quantity& q : all) header.push_back(q.label);
+  for (const Quantity& q : all) header.push_back(label_html(q));
   std::string out =
       "<div class=\"wide\"><table class=\"seeds\">\n<thead>" + row_html(header, "th") + "</thead>\n<tbody>\n";
   for (size_t i = 0; i < comparison.pairs.size(); ++i) {
@@ -118,7 +122,7 @@ std::string seed_table(const Comparison& comparison) {
       const bool diverged = comparison.pairs[i].runs[arm].diverged;
       for (const Quantity& q : all) {
         const auto& value = (arm == 0 ? q.first : q.second)[i];
-        cells.push_back(value ? fmt::format("{:.{}f}", *value, q.decimals) : diverged ? "diverged" : "never");
+        cells.push_back(value ? shown(q, *value) : diverged ? "diverged" : "never");
       }
       out += row_html(cells);
     }
@@ -211,10 +215,12 @@ std::string difference_figure(const Comparison& comparison, const Quantity& q, c
     const std::string note = q.first[i]    ? second + " has no value"
                              : q.second[i] ? "plain has no value"
                                            : "neither has a value";
-    plot.rows.push_back(
-        {fmt::format("seed {}", comparison.pairs[i].seed), q.paired.differences[i].value_or(NAN), note});
+    const double difference = q.scale * q.paired.differences[i].value_or(NAN);
+    plot.rows.push_back({fmt::format("seed {}", comparison.pairs[i].seed), difference, note});
   }
-  if (q.paired.low) plot.intervals.push_back({"mean, 95 %", *q.paired.mean, *q.paired.low, *q.paired.high});
+  if (q.paired.low)
+    plot.intervals.push_back(
+        {"mean, 95 %", q.scale * *q.paired.mean, q.scale * *q.paired.low, q.scale * *q.paired.high});
   return figure(
       fmt::format("Difference in {} per seed{}.", what, q.paired.low ? ", their mean and its 95 % interval" : ""),
       to_svg(plot));
@@ -231,9 +237,10 @@ std::string figures_html(const Comparison& comparison) {
 
 std::string subtitle(const Comparison& comparison) {
   return fmt::format("{}, {} seed{}, {} steps each; parameters: {} {}, {} {}.{}", comparison.dataset,
-                     comparison.pairs.size(), comparison.pairs.size() == 1 ? "" : "s", comparison.total_steps,
-                     comparison.arms[0].label, comparison.arms[0].parameters, comparison.arms[1].label,
-                     comparison.arms[1].parameters,
+                     comparison.pairs.size(), comparison.pairs.size() == 1 ? "" : "s",
+                     group_digits(comparison.total_steps), comparison.arms[0].label,
+                     group_digits(comparison.arms[0].parameters), comparison.arms[1].label,
+                     group_digits(comparison.arms[1].parameters),
                      comparison.interrupted ? " Interrupted: the seeds that finished." : "");
 }
 

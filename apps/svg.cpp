@@ -231,7 +231,8 @@ std::string to_svg(const DotPlot& plot) {
       out +=
           fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"4.5\" fill=\"{}\"/>\n", x(row.value), y, colour_neutral);
     else
-      out += text_at(x.from + 4, y + 4, "start", row.note, " font-style=\"italic\"");
+      out += text_at(x.from + 4, y + 4, "start", row.note,
+                     " font-style=\"italic\" stroke=\"#ffffff\" stroke-width=\"4\" paint-order=\"stroke\"");
     y += row_height;
   }
   for (const auto& interval : plot.intervals) {

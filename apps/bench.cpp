@@ -1,0 +1,174 @@
+#include "bench.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <exception>
+#include <fstream>
+#include <functional>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "statistics.h"
+#include "tandem/core/ops.h"
+#include "tandem/core/threads.h"
+#include "tandem/optim/optimizer.h"
+
+namespace tandem {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr int64_t warm_up_steps = 20, least_steps = 10;
+constexpr double warm_up_seconds = 1, trial_seconds = 0.5;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+// One arm's model, data and optimizer.
+class Stepper {
+ public:
+  Stepper(TrainSettings settings, bool bn, const Dataset& data)
+      : settings_(with_arm(std::move(settings), bn)),
+        model_(make_model(settings_, data)),
+        loader_(make_loader(data, settings_)),
+        sgd_(model_->parameters(), {.lr = *settings_.lr, .momentum = settings_.momentum}) {}
+
+  void step() {
+    const Batch batch = loader_.batch(steps_ / loader_.batches(), steps_ % loader_.batches());
+    sgd_.zero_grad();
+    loss_ = cross_entropy((*model_)(batch.x), batch.y);
+    loss_.backward();
+    sgd_.step();
+    if (steps_++ == 0) loss_first_ = loss_.item();
+  }
+  double loss_first() const { return loss_first_; }
+  double loss_last() const { return loss_.item(); }
+
+ private:
+  static TrainSettings with_arm(TrainSettings settings, bool bn) {
+    settings.bn = bn;
+    return resolve(std::move(settings));
+  }
+
+  TrainSettings settings_;
+  std::unique_ptr<Sequential> model_;
+  DataLoader loader_;
+  SGD sgd_;
+  int64_t steps_ = 0;
+  Tensor loss_;
+  double loss_first_ = 0;
+};
+
+void warm_up(const std::function<void()>& step) {
+  const auto start = Clock::now();
+  for (int64_t i = 0; i < warm_up_steps && (i < 2 || seconds_since(start) < warm_up_seconds); ++i) step();
+}
+
+// Milliseconds of each step until `seconds` have passed.
+std::vector<double> timed(const std::function<void()>& step, double seconds) {
+  std::vector<double> times;
+  const auto start = Clock::now();
+  do {
+    const auto before = Clock::now();
+    step();
+    times.push_back(1e3 * seconds_since(before));
+  } while (seconds_since(start) < seconds || int64_t(times.size()) < least_steps);
+  return times;
+}
+
+template <class T>
+void set_times(T& result, const std::vector<double>& times) {
+  result.ms_per_step = median(times);
+  result.p10 = percentile(times, 0.1);
+  result.p90 = percentile(times, 0.9);
+  result.steps = int64_t(times.size());
+}
+
+BenchArm arm_result(const Stepper& stepper, const std::vector<double>& times) {
+  BenchArm arm;
+  set_times(arm, times);
+  arm.loss_first = stepper.loss_first();
+  arm.loss_last = stepper.loss_last();
+  return arm;
+}
+
+// Both arms at once, one core each, started together after their warm-ups. An arm that has its measured steps
+// keeps the other company until both are done.
+BenchRow pair_at_once(std::array<Stepper*, 2> arms, double seconds) {
+  std::array<std::vector<double>, 2> times;
+  std::array<std::exception_ptr, 2> errors;
+  std::atomic<int> warm{0}, done{0};
+  auto work = [&](int i) {
+    const SingleThreaded one_core;
+    try {
+      warm_up([&] { arms[i]->step(); });
+      for (++warm; warm < 2;) std::this_thread::yield();
+      times[i] = timed([&] { arms[i]->step(); }, seconds);
+      for (++done; done < 2;) arms[i]->step();
+    } catch (...) {
+      errors[i] = std::current_exception();
+      warm = done = 2;
+    }
+  };
+  std::thread other(work, 1);
+  work(0);
+  other.join();
+  for (const auto& error : errors)
+    if (error) std::rethrow_exception(error);
+  BenchRow row;
+  row.in_parallel = true;
+  row.on = arm_result(*arms[0], times[0]);
+  row.off = arm_result(*arms[1], times[1]);
+  set_times(row, times[row.on->ms_per_step >= row.off->ms_per_step ? 0 : 1]);
+  return row;
+}
+
+// One arm, or two in turn, on all threads.
+BenchRow in_turn(std::array<Stepper*, 2> arms, double seconds) {
+  auto step = [&] {
+    for (Stepper* arm : arms)
+      if (arm) arm->step();
+  };
+  warm_up(step);
+  const std::vector<double> times = timed(step, seconds);
+  BenchRow row;
+  set_times(row, times);
+  if (arms[0]) row.on = arm_result(*arms[0], times);
+  if (arms[1]) row.off = arm_result(*arms[1], times);
+  return row;
+}
+
+bool runs_faster_at_once(std::array<Stepper*, 2> arms) {
+  if (threads() <= 2) return threads() == 2;
+  return pair_at_once(arms, trial_seconds).ms_per_step < in_turn(arms, trial_seconds).ms_per_step;
+}
+
+double peak_rss_mib() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with("VmHWM:")) return std::stod(line.substr(6)) / 1024;  // in kB there
+  return 0;
+}
+
+}  // namespace
+
+BenchRow bench(const BenchSettings& settings, const Dataset& data) {
+  auto make_arms = [&] {
+    std::array<std::unique_ptr<Stepper>, 2> arms;
+    if (settings.bn != "off") arms[0] = std::make_unique<Stepper>(settings.training, true, data);
+    if (settings.bn != "on") arms[1] = std::make_unique<Stepper>(settings.training, false, data);
+    return arms;
+  };
+  auto view = [](const auto& arms) { return std::array<Stepper*, 2>{arms[0].get(), arms[1].get()}; };
+  const bool pair = settings.bn == "pair";
+  const bool at_once = pair && runs_faster_at_once(view(make_arms()));
+  const auto arms = make_arms();
+  BenchRow row = at_once ? pair_at_once(view(arms), settings.seconds) : in_turn(view(arms), settings.seconds);
+  row.batch = *resolve(settings.training).batch_size;
+  row.samples_per_s = double((pair ? 2 : 1) * row.batch) / row.ms_per_step * 1e3;
+  row.peak_rss_mib = peak_rss_mib();
+  return row;
+}
+
+}  // namespace tandem

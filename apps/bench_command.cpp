@@ -1,0 +1,146 @@
+// tandem bench: training steps of the reference networks, timed.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+#include "bench.h"
+#include "commands.h"
+#include "options.h"
+#include "table.h"
+#include "tandem/core/text.h"
+#include "tandem/core/threads.h"
+#include "tandem/core/version.h"
+#include "terminal.h"
+
+namespace tandem {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct Options {
+  BenchSettings bench;
+  OutputOptions output;
+  std::string precision = "fp32";
+  int64_t reps = 1;
+  bool eager = false;
+};
+
+// Figures taken under these would be of kernels that OpenBLAS would not have chosen.
+void warn_about_environment() {
+  for (const char* name : {"OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"})
+    if (const char* value = std::getenv(name))
+      warning(
+          fmt::format("{}={} is set: OpenBLAS does not choose its kernels by itself; unset it for figures to publish",
+                      name, value));
+}
+
+Json to_json(const Options& options, const BenchRow& row, const std::string& dataset, int64_t rep) {
+  const TrainSettings& s = options.bench.training;
+  Json json = {{"tool", "tandem"},
+               {"version", version()},
+               {"workload", s.model},
+               {"bn", options.bench.bn},
+               {"batch", row.batch},
+               {"threads", threads()},
+               {"device", s.device},
+               {"precision", options.precision},
+               {"ms_per_step", row.ms_per_step},
+               {"p10", row.p10},
+               {"p90", row.p90},
+               {"samples_per_s", row.samples_per_s}};
+  auto add_losses = [&](const BenchArm& arm, const std::string& suffix) {
+    json["loss_first" + suffix] = arm.loss_first;
+    json["loss_last" + suffix] = arm.loss_last;
+  };
+  const bool pair = row.on && row.off;
+  if (row.on) add_losses(*row.on, pair ? "_on" : "");
+  if (row.off) add_losses(*row.off, pair ? "_off" : "");
+  if (pair) json["arms"] = row.in_parallel ? "at once" : "in turn";
+  if (row.in_parallel) {
+    json["ms_on"] = row.on->ms_per_step;
+    json["ms_off"] = row.off->ms_per_step;
+  }
+  json["peak_rss_mb"] = row.peak_rss_mib;
+  json["dataset"] = dataset;
+  json["steps"] = row.steps;
+  json["rep"] = rep;
+  json["commit"] = commit();
+  return json;
+}
+
+std::vector<std::string> text_cells(const Options& options, const BenchRow& row) {
+  std::string losses;
+  for (const auto& arm : {row.on, row.off})
+    if (arm) losses += fmt::format("{}{:.2f} {:.2f}", losses.empty() ? "" : ", ", arm->loss_first, arm->loss_last);
+  return {options.bench.training.model,
+          options.bench.bn,
+          fmt::format("{:.3f}", row.ms_per_step),
+          fmt::format("{:.3f}", row.p10),
+          fmt::format("{:.3f}", row.p90),
+          fmt::format("{:.0f}", row.samples_per_s),
+          losses,
+          fmt::format("{:.0f}", row.peak_rss_mib)};
+}
+
+std::string footer(const Options& options, const BenchRow& row, const std::string& dataset) {
+  const bool pair = row.on && row.off;
+  return fmt::format("{} on {}, batch {}, {}, {} thread{}{}; ms/step is the median over the steps of {:g} s.",
+                     options.bench.training.model, dataset, row.batch, options.precision, threads(),
+                     threads() == 1 ? "" : "s",
+                     !pair             ? ""
+                     : row.in_parallel ? ", both arms at once (the slower one's step)"
+                                       : ", the arms in turn (the step of both)",
+                     options.bench.seconds);
+}
+
+int run(Options options) {
+  TrainSettings& s = options.bench.training;
+  if (options.precision == "tf32" || options.precision == "bf16")
+    throw DeviceError(fmt::format("--precision {}: expected fp32 or fp64 on {}; {} is for CUDA devices",
+                                  options.precision, s.device, options.precision));
+  s.dtype = options.precision == "fp64" ? "float64" : "float32";
+  use_device(s);
+  warn_about_environment();
+  const Splits data = load_data(s);
+  if (!data.notice.empty()) notice(data.notice);
+  Table table{{"net", "bn", "ms/step", "p10", "p90", "samples/s", "loss first, last", "MiB"}, {}};
+  std::string closing;
+  for (int64_t rep = 0; rep < options.reps; ++rep) {
+    const BenchRow row = bench(options.bench, data.train);
+    if (options.output.json) print(to_json(options, row, data.train.name, rep).dump() + "\n");
+    table.rows.push_back(text_cells(options, row));
+    closing = footer(options, row, data.train.name);
+  }
+  if (!options.output.json) print(table.to_string() + "\n" + wrap(closing));
+  return kOk;
+}
+
+}  // namespace
+
+void add_bench(CLI::App& program, Action& action) {
+  auto o = std::make_shared<Options>();
+  CLI::App* command = program.add_subcommand("bench", "Time training steps of the reference networks.");
+  command->footer(
+      "  tandem bench --workload w2 --bn on             the step with batch norm\n"
+      "  tandem bench --workload w3 --bn pair --json    a step of each arm, as JSON\n"
+      "  tandem bench --workload w1 --threads 1 --reps 5\n");
+  BenchSettings& b = o->bench;
+  add_choice(*command, "--workload", b.training.model, {"w1", "w2", "w3"}, "the network: w1, w2 or w3");
+  add_choice(*command, "--bn", b.bn, {"on", "off", "pair"},
+             "with batch norm, without, or a step of each; with 2 threads both arms of a pair run at once");
+  add_integer(*command, "-b,--batch-size", b.training.batch_size, 1, 1'000'000, "images a step", "128; w1 60");
+  add_choice(*command, "--precision", o->precision, {"fp32", "tf32", "bf16", "fp64"},
+             "fp32 or fp64; tf32 and bf16 need CUDA");
+  add_number(*command, "--seconds", b.seconds, {0, 86400, true}, "how long to measure, after a warm-up");
+  add_integer(*command, "--reps", o->reps, 1, "measure N times, each with fresh models");
+  command->add_flag("--eager", o->eager, "run op by op: today the only way there is");
+  add_data_options(*command, b.training);
+  add_device_options(*command, b.training);
+  command->remove_option(command->get_option("--dtype"));  // --precision says it here
+  add_output_options(*command, o->output);
+  command->callback([=, &action] { action = [o] { return run(*o); }; });
+}
+
+}  // namespace tandem

@@ -1,0 +1,232 @@
+// tandem compare: two networks that differ in batch norm alone, seed by seed; a table, JSON and a page.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <atomic>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "commands.h"
+#include "compare.h"
+#include "compare_json.h"
+#include "findings.h"
+#include "metrics.h"
+#include "options.h"
+#include "progress.h"
+#include "report.h"
+#include "run_dir.h"
+#include "signals.h"
+#include "table.h"
+#include "tandem/core/file.h"
+#include "tandem/core/text.h"
+#include "tandem/core/threads.h"
+#include "terminal.h"
+
+namespace tandem {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct Options {
+  CompareSettings compare;
+  OutputOptions output;
+  std::string out;
+  bool force = false;
+};
+
+// ---- while it runs -----------------------------------------------------------------------------------------
+
+// Logs of each run, progress over all of them, signals.
+class Watcher : public CompareObserver {
+ public:
+  Watcher(const RunDir& dir, int64_t log_every) : dir_(dir), log_every_(log_every) {}
+
+  void on_start(const Comparison& comparison) override {
+    seeds_ = comparison.settings.seeds.size();
+    progress_ = std::make_unique<Progress>(comparison.total_steps * 2 * int64_t(seeds_));
+  }
+  std::unique_ptr<TrainObserver> watch(uint64_t seed, const Arm& arm) override {
+    return std::make_unique<RunLog>(*this, dir_.file(fmt::format("seed{}_{}", seed, arm.id)));
+  }
+  void on_pair(const SeedPair& pair) override {
+    ++finished_;
+    auto test = [&](int arm) {
+      const auto& accuracy = pair.runs[arm].test_accuracy;
+      return accuracy ? fmt::format("{:.2f} %", 100 * *accuracy) : "diverged";
+    };
+    notice(fmt::format("seed {}: test accuracy {} and {} ({} of {} seeds done)", pair.seed, test(0), test(1),
+                       finished_.load(), seeds_));
+  }
+  bool should_stop() override { return signals_.stopped(); }
+
+  int signal() const { return signals_.signal(); }
+  void end_progress() { progress_.reset(); }
+
+ private:
+  class RunLog : public TrainObserver {
+   public:
+    RunLog(Watcher& all, const std::string& folder)
+        : all_(all), dir_(folder, "", false), log_(folder, all.log_every_) {}
+    ~RunLog() override {
+      try {
+        log_.flush();
+      } catch (const Error& e) {
+        warn(e.what());
+      }
+    }
+    void on_step(const StepRecord& record) override {
+      log_.step(record);
+      const int64_t done = ++all_.steps_;
+      all_.progress_->update(done, fmt::format("seeds {}/{}", all_.finished_.load(), all_.seeds_));
+    }
+    void on_validation(const ValidationRecord& record) override { log_.validation(record); }
+
+   private:
+    Watcher& all_;
+    RunDir dir_;
+    MetricsLog log_;
+  };
+
+  const RunDir& dir_;
+  const int64_t log_every_;
+  StopOnSignal signals_;
+  std::unique_ptr<Progress> progress_;
+  size_t seeds_ = 0;
+  std::atomic<int64_t> steps_{0};
+  std::atomic<size_t> finished_{0};
+};
+
+// With --force, the logs of an earlier comparison's runs, which may have had other seeds.
+void remove_old_runs(const std::string& path) {
+  std::vector<std::filesystem::path> folders;
+  for (const auto& entry : std::filesystem::directory_iterator(path))
+    if (entry.is_directory() && std::filesystem::exists(entry.path() / "metrics.jsonl"))
+      folders.push_back(entry.path());
+  for (const auto& folder : folders) {
+    { const RunDir emptied(folder.string(), "", true); }
+    std::error_code not_empty;
+    std::filesystem::remove(folder, not_empty);
+  }
+}
+
+// ---- what it says ---------------------------------------------------------------------------------------------
+
+// Names and values for a page, nested ones joined by a dot.
+void append_facts(Facts& facts, const Json& json, const std::string& prefix = "") {
+  for (const auto& [name, value] : json.items()) {
+    if (value.is_object())
+      append_facts(facts, value, prefix + name + ".");
+    else if (!value.is_null())
+      facts.emplace_back(prefix + name, value.is_string() ? value.get<std::string>() : value.dump());
+  }
+}
+
+// What both arms share; what is set per run is left out.
+Json shared_settings(const Comparison& c) {
+  Json settings = to_json(c.arms[1].settings);
+  settings["dataset"] = c.dataset;
+  for (const char* per_run : {"seed", "bn", "data", "threads", "layers", "eval_every"}) settings.erase(per_run);
+  for (const Arm& arm : c.arms) settings["layers of " + arm.label] = arm.settings.layers;
+  settings["eval_every"] = c.eval_every;
+  settings["seeds"] = c.settings.seeds;
+  return settings;
+}
+
+std::string hash_table(const Comparison& c) {
+  Table table{{"seed", "arm", "initial weights", "batches"}, {}};
+  for (const SeedPair& pair : c.pairs)
+    for (int i = 0; i < 2; ++i)
+      table.rows.push_back({fmt::format("{}", pair.seed), c.arms[i].label, pair.runs[i].weights_hash.substr(0, 20),
+                            pair.runs[i].order_hash.substr(0, 20)});
+  return table.to_string();
+}
+
+std::string to_text(const Comparison& c) {
+  std::string out = wrap(fmt::format("{} and {}: {} on {}, {} seed{}, {} steps each, parameters {} and {}",
+                                     c.arms[0].label, c.arms[1].label, c.arms[1].settings.model, c.dataset,
+                                     c.pairs.size(), c.pairs.size() == 1 ? "" : "s", group_digits(c.total_steps),
+                                     group_digits(c.arms[0].parameters), group_digits(c.arms[1].parameters))) +
+                    "\n";
+  if (c.pairs.empty()) return out + findings(c).front() + "\n";
+  out += "SHA-256 of shared initial weights and of the order of batches (first 20 digits;\nequal within a seed):\n\n" +
+         hash_table(c) + "\n";
+  Table table{{"", c.arms[0].label, c.arms[1].label, "difference"}, {}};
+  for (const Quantity& q : quantities(c))
+    table.rows.push_back({q.label, arm_cell(q, q.first_summary), arm_cell(q, q.second_summary), difference_cell(q)});
+  out += table.to_string() + "\n";
+  out +=
+      wrap(fmt::format("mean +- sd over {} seed{}; difference: {} minus {}, paired by seed, with the 95 % interval of "
+                       "its mean. Steps are known to within {}. Seconds are of training alone{}. A/A difference: "
+                       "{:g} after {} steps.",
+                       c.pairs.size(), c.pairs.size() == 1 ? "" : "s", c.arms[1].label, c.arms[0].label, c.eval_every,
+                       c.parallel_arms ? ", both arms running at once" : "", c.aa_difference, c.aa_steps));
+  out += "\n";
+  for (const std::string& sentence : findings(c)) out += wrap(sentence);
+  return out;
+}
+
+// ---- the command -----------------------------------------------------------------------------------------------
+
+void apply_preset(CompareSettings& s) {
+  const int seeds = s.is_null() ? 3 : 5;
+  if (s.seeds.empty())
+    for (int seed = 1; seed <= seeds; ++seed) s.seeds.push_back(seed);
+  if (!s.training.epochs && s.training.max_steps == 0) s.training.epochs = s.is_null() ? 1 : 3;
+}
+
+int run(Options options) {
+  CompareSettings& settings = options.compare;
+  apply_preset(settings);
+  use_device(settings.training);
+  const Splits data = load_data(settings.training);
+  if (!data.notice.empty()) notice(data.notice);
+  Comparison plan = plan_comparison(settings, data);
+  const RunDir dir(options.out, fmt::format("compare-{}-{}", settings.preset, data.train.name), options.force);
+  if (options.force) remove_old_runs(dir.path());
+  Watcher watcher(dir, settings.training.log_every);
+  const Comparison comparison = compare(std::move(plan), data, watcher);
+  watcher.end_progress();
+
+  Json json = to_json(comparison);
+  json["settings"] = shared_settings(comparison);
+  json["environment"] = environment(data);
+  Facts facts, machine;
+  append_facts(facts, json["settings"]);
+  append_facts(machine, json["environment"]);
+  dir.write_json("RESULT.json", json);
+  write_file(dir.file("report.html"), report_html(comparison, facts, machine));
+  json["out"] = dir.path();
+  print(options.output.json ? json.dump() + "\n"
+                            : to_text(comparison) + fmt::format("\nreport: {}\n", dir.file("report.html")));
+  if (comparison.interrupted) return 128 + watcher.signal();
+  return comparison.aa_difference == 0 ? kOk : kFailure;
+}
+
+}  // namespace
+
+void add_compare(CLI::App& program, Action& action) {
+  auto o = std::make_shared<Options>();
+  o->compare.training.eval_every = 100;
+  CLI::App* command =
+      program.add_subcommand("compare", "Train with and without batch norm, seed by seed, and compare.");
+  command->footer(
+      "  tandem compare --preset quick                 w2, 5 seeds, 3 epochs, both arms at once\n"
+      "  tandem compare --model w3 --seeds 1..10       another network, more seeds\n"
+      "  tandem compare --preset null                  A/A: the plain network twice, must differ by 0\n"
+      "  tandem compare --layers \"dense:100,bn,relu,dense:10\" --lr 0.3 --out runs/mine\n");
+  add_choice(*command, "--preset", o->compare.preset, {"quick", "null"},
+             "quick: with and without batch norm, 5 seeds, 3 epochs; null: the plain network against itself, 3 seeds, "
+             "1 epoch");
+  add_seeds(*command, "--seeds", o->compare.seeds, "1..5, 7 or 1,2,9")->default_str("the preset's");
+  add_model_options(*command, o->compare.training);
+  add_data_options(*command, o->compare.training);
+  add_training_options(*command, o->compare.training);
+  add_device_options(*command, o->compare.training);
+  add_text(*command, "-o,--out", o->out, "DIR", "the folder for RESULT.json, report.html and the runs' logs")
+      ->default_str("runs/TIME_compare-PRESET-DATA_s1");
+  command->add_flag("--force", o->force, "replace an earlier comparison in --out");
+  add_output_options(*command, o->output);
+  command->callback([=, &action] { action = [o] { return run(*o); }; });
+}
+
+}  // namespace tandem
