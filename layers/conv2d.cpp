@@ -2,18 +2,23 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "tandem/core/error.h"
 
 namespace tandem {
 
+static constexpr int64_t kMost = 1'000'000;  // so that no product of options overflows
+
 Conv2d::Conv2d(int64_t in, int64_t out, Conv2dLayerOptions o) : in_(in), out_(out), options_(o) {
   if (in < 1 || out < 1)
     throw ValueError(fmt::format("Conv2d: expected channels >= 1, got in = {}, out = {}", in, out));
-  if (o.kernel < 1 || o.stride < 1 || o.dilation < 1 || o.padding < 0) {
+  if (std::min({o.kernel, o.stride, o.dilation}) < 1 || o.padding < 0 ||
+      std::max({o.kernel, o.stride, o.dilation, o.padding}) > kMost) {
     throw ValueError(fmt::format(
-        "Conv2d: expected kernel, stride and dilation >= 1 and padding >= 0, got kernel {}, stride {}, dilation {}, "
-        "padding {}",
-        o.kernel, o.stride, o.dilation, o.padding));
+        "Conv2d: expected kernel, stride and dilation in [1, {}] and padding in [0, {}], got kernel {}, stride {}, "
+        "dilation {}, padding {}",
+        kMost, kMost, o.kernel, o.stride, o.dilation, o.padding));
   }
   if (o.groups < 1 || in % o.groups != 0 || out % o.groups != 0) {
     throw ValueError(

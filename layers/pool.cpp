@@ -26,13 +26,16 @@ struct Resolved {
 
 void check(const char* type, const Pool2dOptions& o) {
   const Resolved r(o);
-  const auto least = [](const Pair& p) { return std::min(p.first, p.second); };
-  if (least(r.kernel) < 1 || least(r.stride) < 1 || o.stride < 0 || least(r.dilation) < 1 || least(r.padding) < 0 ||
+  constexpr int64_t most = 1'000'000;  // so that no product of options overflows
+  const auto within = [](const Pair& p, int64_t least) {
+    return std::min(p.first, p.second) >= least && std::max(p.first, p.second) <= most;
+  };
+  if (!within(r.kernel, 1) || !within(r.stride, 1) || o.stride < 0 || !within(r.dilation, 1) || !within(r.padding, 0) ||
       2 * r.padding.first > r.kernel.first || 2 * r.padding.second > r.kernel.second) {
     throw ValueError(fmt::format(
-        "{}: expected kernel and dilation >= 1, stride >= 1 (0: the kernel's size) and padding of at most half the "
+        "{}: expected kernel, dilation and stride (0: the kernel's size) in [1, {}] and padding of at most half the "
         "kernel, got kernel {}x{}, stride {}x{}, padding {}x{}, dilation {}x{}",
-        type, r.kernel.first, r.kernel.second, r.stride.first, r.stride.second, r.padding.first, r.padding.second,
+        type, most, r.kernel.first, r.kernel.second, r.stride.first, r.stride.second, r.padding.first, r.padding.second,
         r.dilation.first, r.dilation.second));
   }
 }

@@ -97,17 +97,19 @@ TEST_CASE("Every layer refuses another dtype than its own, with its name") {
 TEST_CASE("Layers refuse options that make no sense, with the value") {
   CHECK(error_of([] { Dense(0, 10); }) == "Dense: expected sizes >= 1, got in = 0, out = 10");
   CHECK(error_of([] { Conv2d(3, -1); }) == "Conv2d: expected channels >= 1, got in = 3, out = -1");
-  CHECK(
-      error_of([] { Conv2d(3, 8, {.stride = 0}); }) ==
-      "Conv2d: expected kernel, stride and dilation >= 1 and padding >= 0, got kernel 3, stride 0, dilation 1, padding "
-      "0");
+  CHECK(error_of([] { Conv2d(3, 8, {.stride = 0}); }) ==
+        "Conv2d: expected kernel, stride and dilation in [1, 1000000] and padding in [0, 1000000], got kernel 3, "
+        "stride 0, dilation 1, padding 0");
+  CHECK_THROWS_AS(Conv2d(3, 8, {.dilation = INT64_MAX}), ValueError);
+  CHECK_THROWS_AS(Conv2d(3, 8, {.padding = INT64_MAX}), ValueError);
+  CHECK_THROWS_AS(MaxPool2d({.kernel = INT64_MAX, .padding = INT64_MAX}), ValueError);
   CHECK(error_of([] { Conv2d(3, 8, {.groups = 2}); }) ==
         "Conv2d: groups must divide both channel counts, got 2 for in = 3, out = 8");
   CHECK(error_of([] { Dropout(1.0); }) == "Dropout: expected p in [0, 1), got 1");
   CHECK(error_of([] { Dropout(std::nan("")); }) == "Dropout: expected p in [0, 1), got nan");
   CHECK(error_of([] { MaxPool2d({.kernel = 2, .padding = 2}); }) ==
-        "MaxPool2d: expected kernel and dilation >= 1, stride >= 1 (0: the kernel's size) and padding of at most half "
-        "the kernel, got kernel 2x2, stride 2x2, padding 2x2, dilation 1x1");
+        "MaxPool2d: expected kernel, dilation and stride (0: the kernel's size) in [1, 1000000] and padding of at most "
+        "half the kernel, got kernel 2x2, stride 2x2, padding 2x2, dilation 1x1");
   CHECK(error_of([] { AvgPool2d({.dilation = 2}); }) == "AvgPool2d: expected dilation 1, got 2x2");
   CHECK(error_of([] { BatchNorm(0); }) == "BatchNorm: expected at least 1 channel, got 0");
   CHECK(error_of([] { BatchNorm(3, {.eps = -1e-5}); }) == "BatchNorm: expected a finite eps >= 0, got -1e-05");
