@@ -10,27 +10,27 @@ namespace tandem::test {
 
 using reference::Array;
 
-Tensors make_operands(const Operands& operands, Dtype dtype, uint64_t seed) {
+Tensors make_inputs(const OpInputs& operands, Dtype dtype, uint64_t seed) {
   int64_t count = 0;
-  for (const Operand& operand : operands) count += operand.shape.numel();
+  for (const OpInput& operand : operands) count += operand.shape.numel();
   count += count % 2;  // an odd number of cells would put one on 0
   const std::vector<int32_t> cells = Stream(seed, "cells").permutation(count);
   Tensors tensors;
   size_t next = 0;
-  for (const Operand& operand : operands) {
+  for (const OpInput& operand : operands) {
     std::vector<double> values(operand.shape.numel());
     for (double& value : values) {
       const double u = (cells[next++] + 0.5) / static_cast<double>(count);
       value = operand.low + (operand.high - operand.low) * u;
-      if (operand.kind == Operand::Kind::index) value = std::floor(operand.high * u);
+      if (operand.kind == OpInput::Kind::index) value = std::floor(operand.high * u);
     }
-    if (operand.kind == Operand::Kind::absent) {
+    if (operand.kind == OpInput::Kind::absent) {
       tensors.emplace_back();
       continue;
     }
-    const bool is_index = operand.kind == Operand::Kind::index;
+    const bool is_index = operand.kind == OpInput::Kind::index;
     tensors.push_back(Tensor::from(values, operand.shape).to(is_index ? Dtype::int32 : dtype));
-    tensors.back().set_requires_grad(operand.kind == Operand::Kind::differentiable);
+    tensors.back().set_requires_grad(operand.kind == OpInput::Kind::differentiable);
   }
   return tensors;
 }
@@ -49,7 +49,7 @@ OpCase unary(const std::string& name, UnaryOp op, double (*f)(double), double lo
 
 OpCase binary(const std::string& name, Tensor (*op)(const Tensor&, const Tensor&), double (*f)(double, double),
               double low_b = -1) {
-  auto pair = [low_b](const Shape& a, const Shape& b) -> Operands { return {{a}, {b, low_b, 1.5}}; };
+  auto pair = [low_b](const Shape& a, const Shape& b) -> OpInputs { return {{a}, {b, low_b, 1.5}}; };
   return {.name = name,
           .samples = {pair({3, 4}, {3, 4}), pair({3, 4}, {4}), pair({3, 4}, {3, 1}), pair({4}, {3, 4}),
                       pair({3, 1}, {1, 4}), pair({2, 3, 4}, {}), pair({}, {}), pair({1}, {5}),
@@ -75,7 +75,7 @@ struct ReduceArguments {
 using ReduceFunction = Tensor (*)(const Tensor&, const std::vector<int>&, bool);
 
 OpCase reduction(const std::string& name, ReduceFunction op, reference::Reduction kind, const ReduceArguments& a,
-                 Operands large = {}) {
+                 OpInputs large = {}) {
   return {.name = name,
           .samples = {{{a.shape}}},
           .large = std::move(large),
@@ -84,7 +84,7 @@ OpCase reduction(const std::string& name, ReduceFunction op, reference::Reductio
 }
 
 void add_reductions(std::vector<OpCase>& rows, const std::string& name, ReduceFunction op, reference::Reduction kind) {
-  const auto row = [&](const std::string& what, const ReduceArguments& a, const Operands& large = {}) {
+  const auto row = [&](const std::string& what, const ReduceArguments& a, const OpInputs& large = {}) {
     rows.push_back(reduction(name + ", " + what, op, kind, a, large));
   };
   row("all axes", {{3, 4, 2}, {}}, {{{67, 33, 17}}});

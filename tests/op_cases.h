@@ -16,8 +16,8 @@ namespace tandem::test {
 using Tensors = std::vector<Tensor>;
 using Arrays = std::vector<reference::Array>;
 
-// One operand of an op, drawn by make_operands.
-struct Operand {
+// One operand of an op, drawn by make_inputs.
+struct OpInput {
   enum class Kind {
     differentiable,  // floating, in [low, high); its gradient is checked
     constant,        // floating, in [low, high)
@@ -28,12 +28,12 @@ struct Operand {
   double low = -1, high = 1;
   Kind kind = Kind::differentiable;
 };
-using Operands = std::vector<Operand>;
+using OpInputs = std::vector<OpInput>;
 
 struct OpCase {
   std::string name;  // the function's name in core/ops.h, then what is special: "conv2d, groups"
-  std::vector<Operands> samples;  // small: also for central differences
-  Operands large = {};            // work for several threads; may be empty
+  std::vector<OpInputs> samples;  // small: also for central differences
+  OpInputs large = {};            // work for several threads; may be empty
   std::function<Tensor(const Tensors&)> op;
   std::function<reference::Array(const Arrays&)> reference;
   double roundings = 16;          // the largest error, in roundings of the dtype, relative to max(1, |value|)
@@ -47,7 +47,7 @@ struct OpError {
 
 // The operands of one call. Floating values are all different within a call, at least (high - low) / n apart
 // for n values in all and half of that away from 0: no kink (relu at 0, two equal values under max) is near.
-Tensors make_operands(const Operands& operands, Dtype dtype, uint64_t seed = 1);
+Tensors make_inputs(const OpInputs& operands, Dtype dtype, uint64_t seed = 1);
 
 std::vector<OpCase> elementwise_cases();
 std::vector<OpCase> shape_cases();

@@ -5,9 +5,9 @@
 namespace tandem::test {
 namespace {
 
-using Kind = Operand::Kind;
+using Kind = OpInput::Kind;
 
-OpCase softmax_case(const std::string& what, bool log, const Shape& x, int axis, Operands large = {}) {
+OpCase softmax_case(const std::string& what, bool log, const Shape& x, int axis, OpInputs large = {}) {
   return {.name = (log ? "log_softmax, " : "softmax, ") + what,
           .samples = {{{x, -3, 3}}},
           .large = std::move(large),
@@ -17,7 +17,7 @@ OpCase softmax_case(const std::string& what, bool log, const Shape& x, int axis,
 }
 
 OpCase cross_entropy_case(const std::string& what, const CrossEntropyOptions& options) {
-  auto operands = [](int64_t n, int64_t classes) -> Operands {
+  auto operands = [](int64_t n, int64_t classes) -> OpInputs {
     return {{{n, classes}, -4, 4}, {{n}, 0, static_cast<double>(classes), Kind::index}};
   };
   return {.name = "cross_entropy, " + what,

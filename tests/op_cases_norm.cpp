@@ -4,7 +4,7 @@
 namespace tandem::test {
 namespace {
 
-using Kind = Operand::Kind;
+using Kind = OpInput::Kind;
 
 struct Setting {
   std::string what;
@@ -14,7 +14,7 @@ struct Setting {
   Shape large = {};
 };
 
-Operands operands(const Setting& s, const Shape& x) {
+OpInputs operands(const Setting& s, const Shape& x) {
   const Shape channels{x[x.axis(s.options.channel_axis, "test")]};
   return {{x, -2, 3},
           {channels, 0.5, 2, s.scale ? Kind::differentiable : Kind::absent},

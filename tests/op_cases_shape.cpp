@@ -4,7 +4,7 @@
 namespace tandem::test {
 namespace {
 
-using Kind = Operand::Kind;
+using Kind = OpInput::Kind;
 
 // One operand.
 OpCase move(const std::string& name, const Shape& small, const Shape& large, Tensor (*op)(const Tensor&),
@@ -17,7 +17,7 @@ OpCase move(const std::string& name, const Shape& small, const Shape& large, Ten
   return row;
 }
 
-OpCase concat_along(const std::string& name, int axis, std::vector<Operands> samples, Operands large = {}) {
+OpCase concat_along(const std::string& name, int axis, std::vector<OpInputs> samples, OpInputs large = {}) {
   return {.name = name,
           .samples = std::move(samples),
           .large = std::move(large),
