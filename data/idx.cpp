@@ -114,18 +114,6 @@ class Content {
   uint8_t buffer_[1 << 16];
 };
 
-const char* element_type(uint8_t code) {
-  switch (code) {
-    case 0x08: return "uint8";
-    case 0x09: return "int8";
-    case 0x0b: return "int16";
-    case 0x0c: return "int32";
-    case 0x0d: return "float32";
-    case 0x0e: return "float64";
-    default: return "an unknown type";
-  }
-}
-
 constexpr int64_t kMostElements = int64_t{1} << 56;  // of any Shape
 
 // Magic 00 00 08 <rank>, then each extent as a big-endian uint32.
@@ -136,7 +124,7 @@ Shape parse_header(const std::string& name, const uint8_t* header, size_t got, i
     fail(name, fmt::format("expected an IDX file (first bytes 00 00), got {:02x} {:02x}", header[0], header[1]));
   }
   if (got >= 4 && header[2] != 0x08) {
-    fail(name, fmt::format("expected elements of uint8 (08), got {} ({:02x})", element_type(header[2]), header[2]));
+    fail(name, fmt::format("expected elements of type 08 (uint8), got type {:02x}", header[2]));
   }
   if (got >= 4 && header[3] != rank) fail(name, fmt::format("expected {} axes, got {}", rank, header[3]));
   if (got < size) fail(name, fmt::format("expected a header of {} bytes, got {}", size, got));

@@ -240,7 +240,7 @@ TEST_CASE("Prefetching changes nothing but the thread") {
   }
 }
 
-TEST_CASE("A prefetching loader can be left, asked twice, moved and used from two loops") {
+TEST_CASE("A prefetching thread lets its loader be left, asked twice, moved and used from two loops") {
   const Dataset data = images(64);
   for (int round = 0; round < 20; ++round) {
     DataLoader loader(data, {.batch_size = 4, .prefetch = true});

@@ -65,14 +65,14 @@ TEST_CASE("The built-in digits are images like MNIST's") {
   const uint8_t* pixels = data.x.data<uint8_t>();
   for (int64_t i = 0; i < 2000; ++i) {
     const uint8_t* image = pixels + 784 * i;
-    CHECK(std::count(image, image + 784, 0) > 400);              // most of it is paper,
-    CHECK(std::count(image, image + 784, 0) < 784 - 20);         // some is ink,
-    CHECK(*std::max_element(image, image + 784) > 120);          // which can be seen
+    CHECK(std::count(image, image + 784, 0) > 400);       // most of it is paper,
+    CHECK(std::count(image, image + 784, 0) < 784 - 20);  // some is ink,
+    CHECK(*std::max_element(image, image + 784) > 120);   // which can be seen
   }
   CHECK(error_of([] { make_digits(0, 1); }) == "make_digits: expected 1 to 2147483647 images, got 0");
 }
 
-TEST_CASE("The built-in digits depend on seed and index alone") {
+TEST_CASE("The built-in digits depend on seed and index alone, not on threads") {
   const Dataset some = make_digits(300, 1), more = make_digits(500, 1), other = make_digits(300, 2);
   CHECK(bytes(some.x) == [&] {
     std::vector<uint8_t> all = bytes(more.x);
@@ -92,7 +92,8 @@ TEST_CASE("The built-in digits depend on seed and index alone") {
   CHECK(checksum(some.y) == "20e70eb9f0cfa0a92fbb4356e0dff20a6748eb4a196266018a29dde7efaddab5");
 }
 
-TEST_CASE("The built-in digits are too hard for a linear model, and not for w2 with batch norm") {
+// Trains, so it runs with the tests on MNIST.
+TEST_CASE("The built-in digits are too hard for a linear model, and not for w2 with batch norm", "[mnist]") {
   const double linear = trained_accuracy("dense:10", 0.1, 3);
   CHECK(linear > 0.80);
   CHECK(linear < 0.95);
