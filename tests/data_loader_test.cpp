@@ -71,8 +71,9 @@ TEST_CASE("Dataset::from takes a host's arrays and refuses what does not fit") {
 
 TEST_CASE("A data set is split and cut without copying") {
   const Dataset data = images(10);
-  const auto [train, validation] = split(data, 3);
-  CHECK(train.size() == 7);
+  const auto parts = split(data, 3);
+  const Dataset& validation = parts.second;
+  CHECK(parts.first.size() == 7);
   CHECK(validation.size() == 3);
   CHECK(validation.x.data<uint8_t>() == data.x.data<uint8_t>());
   DataLoader loader(validation.take(1, 2), {.batch_size = 8, .shuffle = false});
