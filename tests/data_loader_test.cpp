@@ -194,9 +194,9 @@ TEST_CASE("Random shifts move each image by its own offset and fill with 0") {
   DataLoader loader(data, {.batch_size = 32, .shuffle = false, .seed = 5, .shift = most});
   std::set<std::pair<int64_t, int64_t>> seen;
   int64_t image = 0;
-  for (const auto& [x, y] : loader) {
-    for (int64_t i = 0; i < x.dim(0); ++i, ++image) {
-      const auto at = [&](int64_t r, int64_t c) { return x.data<float>()[(i * h + r) * w + c]; };
+  for (const Batch& batch : loader) {
+    for (int64_t i = 0; i < batch.x.dim(0); ++i, ++image) {
+      const auto at = [&](int64_t r, int64_t c) { return batch.x.data<float>()[(i * h + r) * w + c]; };
       const auto matches = [&](int64_t down, int64_t right) {
         for (int64_t r = 0; r < h; ++r) {
           for (int64_t c = 0; c < w; ++c) {
