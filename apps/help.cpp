@@ -11,7 +11,7 @@
 namespace tandem {
 namespace {
 
-constexpr size_t kWidth = 80, kColumn = 26;  // of the text; where explanations begin
+constexpr size_t kWidth = 80, kColumn = 28;  // of the text; where explanations begin
 
 std::string full_name(const CLI::App& app) {
   return app.get_parent() ? full_name(*app.get_parent()) + " " + app.get_name() : app.get_name();
@@ -49,7 +49,7 @@ std::string flag_name(const CLI::Option& option) {
 }
 
 std::string flags(const CLI::App& app) {
-  std::string out;
+  std::string out, general;
   for (const std::string& group : app.get_groups()) {
     std::string entries;
     for (const CLI::Option* option : app.get_options()) {
@@ -58,9 +58,13 @@ std::string flags(const CLI::App& app) {
       entries += entry(flag_name(*option),
                        option->get_description() + (value.empty() ? "" : " [" + value + "]"));
     }
-    if (!entries.empty()) out += "\n" + (group == "Options" ? "General" : group) + ":\n" + entries;
+    if (group == "Options") {
+      general = "\nGeneral:\n" + entries;
+    } else if (!entries.empty()) {
+      out += "\n" + group + ":\n" + entries;
+    }
   }
-  return out;
+  return out + general;
 }
 
 std::string usage(const CLI::App& app) {
@@ -98,11 +102,12 @@ const CLI::App& chosen(const CLI::App& program) {
 }
 
 std::string usage_error(const CLI::App& program, const CLI::ParseError& e) {
-  const std::string text = e.what(), command = full_name(chosen(program));
+  const std::string text = e.what();
   const std::string name = text.substr(0, text.find_first_of(": "));
   if (dynamic_cast<const CLI::ArgumentMismatch*>(&e)) return name + ": expected a value, got none";
   if (dynamic_cast<const CLI::RequiredError*>(&e)) {
-    return fmt::format("{}: expected {}, got none; see `{} -h`", command, name, command);
+    const CLI::App& command = chosen(program);
+    return fmt::format("{}: expected {}, got none; see `{} -h`", command.get_name(), name, full_name(command));
   }
   return text;
 }
@@ -112,16 +117,17 @@ void refuse_unknown(const CLI::App& program) {
   const std::vector<std::string> words = app.remaining();
   if (words.empty()) return;
   const std::string word = words[0].substr(0, words[0].find('=')), name = full_name(app);
+  const std::string where = app.get_parent() ? app.get_name() + ": " : "";
   std::vector<std::string> known;
   if (word.starts_with("-")) {
     for (const CLI::Option* option : app.get_options()) {
       for (const std::string& flag : option->get_lnames()) known.push_back("--" + flag);
     }
-    throw UsageError(fmt::format("{}: unknown flag {}; {}", name, word, hint(word, known, name)));
+    throw UsageError(fmt::format("{}unknown flag {}; {}", where, word, hint(word, known, name)));
   }
   for (const CLI::App* command : app.get_subcommands(nullptr)) known.push_back(command->get_name());
-  if (known.empty()) throw UsageError(fmt::format("{}: unexpected argument '{}'; see `{} -h`", name, word, name));
-  throw UsageError(fmt::format("{}: unknown command '{}'; {}", name, word, hint(word, known, name)));
+  if (known.empty()) throw UsageError(fmt::format("{}unexpected argument '{}'; see `{} -h`", where, word, name));
+  throw UsageError(fmt::format("{}unknown command '{}'; {}", where, word, hint(word, known, name)));
 }
 
 }  // namespace tandem

@@ -1,4 +1,6 @@
 // The program: reads the command line, runs one subcommand, turns exceptions into a sentence and an exit code.
+#include <signal.h>
+
 #include <CLI/CLI.hpp>
 
 #include "commands.h"
@@ -57,6 +59,7 @@ int run_command_line(int argc, char** argv) {
 }  // namespace tandem
 
 int main(int argc, char** argv) {
+  ::signal(SIGXFSZ, SIG_IGN);  // a file-size limit then is an error of write(), with a sentence
   tandem::set_warning_handler(tandem::warning);
   try {
     return tandem::run_command_line(argc, argv);

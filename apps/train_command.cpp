@@ -40,7 +40,7 @@ std::string parameter_line(Module& model, const TrainSettings& s, const Dataset&
   if (!s.bn) return fmt::format("{} without batch norm", group_digits(n));
   TrainSettings plain = s;
   plain.layers = without_batch_norm(s.layers);
-  return fmt::format("{} with batch norm, {} without; a bias before a batch norm is left out, its gradient is 0",
+  return fmt::format("{} with batch norm, {} without\n            (no bias before a batch norm: its gradient is 0)",
                      group_digits(n), group_digits(count(make_model(plain, data)->parameters())));
 }
 
@@ -168,7 +168,7 @@ int run(Options options) {
   if (options.output.json) print(json.dump() + "\n");
   if (result.diverged) throw DivergedError(result.message + "; logs are in " + dir.path());
   if (!options.output.json) {
-    print(fmt::format("{}: test accuracy {} on {}, loss {:.4f}, {} steps in {:.1f} s; everything is in {}\n",
+    print(fmt::format("{}: test accuracy {} on {}, loss {:.4f}, {} steps in {:.1f} s\nrun:  {}\n",
                       result.interrupted ? "interrupted" : "done",
                       styled(stdout, Style::bold, fmt::format("{:.2f} %", 100 * test.accuracy)), data.test.name,
                       test.loss, result.steps, result.seconds, dir.path()));

@@ -169,7 +169,7 @@ Splits load_data(const TrainSettings& settings) {
   if (name != "digits") dir = find_mnist(name, settings.data_dir);
   if (settings.dataset == "auto" && !dir) {
     name = "digits";
-    data.notice = "MNIST was not found: training on the built-in digits (`tandem data fetch mnist` downloads MNIST)";
+    data.notice = "No MNIST found: using built-in digits; `tandem data fetch mnist` gets MNIST";
   }
   const auto load = [&](Split split) {
     if (name == "digits") return split == Split::train ? make_digits(60'000, 1) : make_digits(10'000, 2);

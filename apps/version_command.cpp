@@ -21,7 +21,8 @@ std::string cuda_fault() {
     require_device(Device::cuda());
     return "";
   } catch (const DeviceError& e) {
-    return e.what();
+    const std::string sentence = e.what(), prefix = "cuda: ";
+    return sentence.starts_with(prefix) ? sentence.substr(prefix.size()) : sentence;
   }
 }
 

@@ -211,7 +211,7 @@ TEST_CASE("Model files that are damaged or no model are exit code 4 for every co
 TEST_CASE("inspect lists metadata, tensors and layers") {
   const Workplace place;
   const Json json = place.json({"inspect", "run"});
-  CHECK(json.at("metadata").at("layers") == "dense:32,bn,relu,dense:10");
+  CHECK(json.at("metadata").at("layers") == "flatten,dense:32:bias=off,bn,relu,dense:10");
   CHECK(json.at("metadata").at("dataset") == "mnist");
   CHECK(json.at("metadata").at("normalisation") == "x / 255");
   CHECK(json.at("metadata").at("input_shape") == "[28, 28, 1]");

@@ -1,6 +1,7 @@
 #include "program.h"
 
 #include <fcntl.h>
+#include <pty.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -55,11 +56,18 @@ Program::Program(const TempDir& folder, const std::vector<std::string>& argument
   words.insert(words.end(), arguments.begin(), arguments.end());
   const std::vector<std::string> variables = environment(folder, options);
   const std::vector<char*> argv = pointers(words), envp = pointers(variables);
+  int theirs = -1;
+  const winsize size{24, 80, 0, 0};
+  if (options.terminal) REQUIRE(openpty(&terminal_, &theirs, nullptr, nullptr, &size) == 0);
   pid_ = fork();
   REQUIRE(pid_ >= 0);
-  if (pid_ > 0) return;
+  if (pid_ > 0) {
+    if (theirs >= 0) close(theirs);
+    return;
+  }
   redirect(options.out_path.empty() ? log_ + ".out" : options.out_path, STDOUT_FILENO);
   redirect(log_ + ".err", STDERR_FILENO);
+  if (theirs >= 0 && dup2(theirs, STDERR_FILENO) < 0) _exit(126);
   limit(RLIMIT_FSIZE, options.max_file_size);
   limit(RLIMIT_AS, options.max_memory);
   if (chdir(folder.path().c_str()) == 0) execve(argv[0], argv.data(), envp.data());
@@ -71,6 +79,7 @@ Program::~Program() {
     kill(pid_, SIGKILL);
     waitpid(pid_, nullptr, 0);
   }
+  if (terminal_ >= 0) close(terminal_);
   std::error_code ignored;
   fs::remove(log_ + ".out", ignored);
   fs::remove(log_ + ".err", ignored);
@@ -79,11 +88,14 @@ Program::~Program() {
 void Program::signal(int number) const { kill(pid_, number); }
 
 Outcome Program::wait() {
+  std::string shown;
+  char buffer[4096];
+  for (ssize_t n; terminal_ >= 0 && (n = read(terminal_, buffer, sizeof buffer)) > 0;) shown.append(buffer, n);
   int status = 0;
   REQUIRE(waitpid(pid_, &status, 0) == pid_);
   running_ = false;
   return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), read_text(log_ + ".out"),
-          read_text(log_ + ".err")};
+          terminal_ >= 0 ? shown : read_text(log_ + ".err")};
 }
 
 Outcome tandem_program(const TempDir& folder, const std::vector<std::string>& arguments,

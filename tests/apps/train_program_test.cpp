@@ -205,7 +205,8 @@ TEST_CASE("train --from goes on from the weights of a file") {
   };
   REQUIRE(from({"--out", "second"}).exit_code == 0);
   CHECK(place.metrics("second")[0].at("loss").get<double>() < 0.6 * place.metrics("first")[0].at("loss").get<double>());
-  CHECK(Json::parse(read_text(place.dir.file("second/config.json"))).at("layers") == "dense:32,bn,relu,dense:10");
+  CHECK(Json::parse(read_text(place.dir.file("second/config.json"))).at("layers") ==
+        "flatten,dense:32:bias=off,bn,relu,dense:10");
   CHECK(from({"--out", "third", "--layers", "dense:32,bn,relu,dense:10"}).exit_code == 0);
   const Outcome conflict = from({"--out", "fourth", "--model", "w2"});
   CHECK(conflict.exit_code == 2);
@@ -233,6 +234,37 @@ TEST_CASE("Progress is plain lines when stderr is no terminal, and nothing after
   const Outcome quiet = place.train({"--max-steps", "3", "--out", "b", "-q"});
   CHECK(quiet.err.empty());
   CHECK_THAT(quiet.out, Contains("done: test accuracy "));
+}
+
+TEST_CASE("On a terminal a bar shows how far training is, within 80 columns, and goes away") {
+  const Workplace place;
+  ProgramOptions options{.terminal = true};
+  const auto on_terminal = [&](const std::string& out, const std::string& name, const std::string& value) {
+    options.environment = {{name, value}};
+    Outcome outcome = place.train({"--epochs", "60", "--eval-every", "660", "--out", out}, options);
+    CHECK(outcome.exit_code == 0);
+    return outcome.err;
+  };
+  const std::string shown = on_terminal("a", "LANG", "C");
+  CHECK_THAT(shown, Contains(" % [") && Contains("/1320  loss ") && Contains(" left"));
+  const size_t last_clear = shown.rfind("\r\x1b[K");
+  REQUIRE(last_clear != std::string::npos);
+  CHECK(shown.find(" % [", last_clear) == std::string::npos);
+  for (size_t begin = 0; (begin = shown.find("\r\x1b[K", begin)) != std::string::npos;) {
+    begin += 4;
+    CHECK(std::min(shown.find_first_of("\r\n", begin), shown.size()) - begin < 80);
+  }
+  CHECK_THAT(on_terminal("b", "TERM", "dumb"), !Contains(" % [") && !Contains("\x1b"));
+}
+
+TEST_CASE("NO_COLOR and --color never keep colours off a terminal") {
+  const Workplace place;
+  const auto shown = [&](std::vector<std::string> words, const std::map<std::string, std::string>& environment) {
+    return tandem_program(place.dir, words, {.environment = environment, .terminal = true}).err;
+  };
+  CHECK_THAT(shown({"eval", "nothing"}, {}), Contains("\x1b[31m"));
+  CHECK_THAT(shown({"eval", "nothing"}, {{"NO_COLOR", "1"}}), !Contains("\x1b"));
+  CHECK_THAT(shown({"eval", "nothing", "--color", "never"}, {}), !Contains("\x1b"));
 }
 
 TEST_CASE("A full disk is a sentence and exit code 1, and no file is half written") {

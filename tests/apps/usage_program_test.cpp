@@ -21,12 +21,12 @@ struct Refusal {
 
 const std::vector<Refusal> refusals = {
     {{}, 2, "expected a command; `tandem --help` lists them"},
-    {{"trian"}, 2, "tandem: unknown command 'trian'; did you mean train?"},
-    {{"qqqqqqqq"}, 2, "tandem: unknown command 'qqqqqqqq'; `tandem --help` lists them"},
-    {{"train", "--epoch", "3"}, 2, "tandem train: unknown flag --epoch; did you mean --epochs?"},
-    {{"train", "--batchsize=3"}, 2, "tandem train: unknown flag --batchsize; did you mean --batch-size?"},
-    {{"train", "--frobnicate"}, 2, "tandem train: unknown flag --frobnicate; `tandem train --help` lists them"},
-    {{"train", "mnist"}, 2, "tandem train: unexpected argument 'mnist'; see `tandem train -h`"},
+    {{"trian"}, 2, "unknown command 'trian'; did you mean train?"},
+    {{"qqqqqqqq"}, 2, "unknown command 'qqqqqqqq'; `tandem --help` lists them"},
+    {{"train", "--epoch", "3"}, 2, "train: unknown flag --epoch; did you mean --epochs?"},
+    {{"train", "--batchsize=3"}, 2, "train: unknown flag --batchsize; did you mean --batch-size?"},
+    {{"train", "--frobnicate"}, 2, "train: unknown flag --frobnicate; `tandem train --help` lists them"},
+    {{"train", "mnist"}, 2, "train: unexpected argument 'mnist'; see `tandem train -h`"},
     {{"train", "--lr", "fast"}, 2, "--lr: expected a number of at least 0, got 'fast'"},
     {{"train", "--lr", "-1"}, 2, "--lr: expected a number of at least 0, got '-1'"},
     {{"train", "--lr", "nan"}, 2, "--lr: expected a number of at least 0, got 'nan'"},
@@ -47,9 +47,9 @@ const std::vector<Refusal> refusals = {
     {{"train", "--model", "w1", "--layers", "dense:10"}, 2, "--layers excludes --model"},
     {{"train", "--device", "gpu"}, 2, "--device: expected cpu, cuda or cuda:I, got 'gpu'"},
     {{"train", "--device", "cuda"}, 7, "cuda: this build has no CUDA backend"},
-    {{"train", "--dataset", "mnist"}, 3, "mnist"},
+    {{"train", "--dataset", "mnist"}, 3, "mnist: expected the files train-images-idx3-ubyte"},
     {{"train", "--data", "nowhere"}, 3, "nowhere"},
-    {{"eval"}, 2, "tandem eval: expected MODEL, got none; see `tandem eval -h`"},
+    {{"eval"}, 2, "eval: expected MODEL, got none; see `tandem eval -h`"},
     {{"eval", "nothing"}, 4, "nothing: expected a run directory or a model file, there is none"},
     {{"eval", "."}, 4, ".: expected model.safetensors in this folder, there is none; did its run end?"},
     {{"predict", "nothing", "x.png"}, 4, "nothing: expected a run directory or a model file, there is none"},
@@ -75,8 +75,7 @@ TEST_CASE("A wrong command line gets one sentence, its exit code, and changes no
     CHECK(outcome.exit_code == refusal.exit_code);
     CHECK(outcome.out.empty());
     CHECK(std::count(outcome.err.begin(), outcome.err.end(), '\n') == 1);
-    CHECK_THAT(outcome.err, Catch::Matchers::StartsWith("tandem: "));
-    CHECK_THAT(outcome.err, Contains(refusal.sentence));
+    CHECK_THAT(outcome.err, Catch::Matchers::StartsWith("tandem: " + refusal.sentence));
     CHECK(files_in(dir.path()).empty());
   }
 }

@@ -1,0 +1,167 @@
+// The training loop: what observers see, what evaluation leaves alone, two models at once.
+#include "trainer.h"
+
+#include <cmath>
+#include <numeric>
+#include <thread>
+
+#include "../catch.hpp"
+#include "program.h"
+#include "tandem/data/digits.h"
+
+using namespace tandem;
+using namespace tandem::test;
+
+namespace {
+
+Splits small_data() {
+  const Dataset all = make_digits(600, 3);
+  return {all.take(0, 400), all.take(400, 100), all.take(500, 100), ""};
+}
+
+TrainSettings small_settings() {
+  TrainSettings s;
+  s.model = "custom";
+  s.layers = "dense:24,bn,relu,dropout:0.2,dense:10";
+  s.batch_size = 32;
+  s.epochs = 3;
+  return s;
+}
+
+struct Recorder : TrainObserver {
+  int64_t total = 0;
+  std::vector<StepRecord> steps;
+  std::vector<ValidationRecord> validations;
+  int64_t stop_after = -1;
+
+  void on_start(int64_t n) override { total = n; }
+  void on_step(const StepRecord& r) override { steps.push_back(r); }
+  void on_validation(const ValidationRecord& r) override { validations.push_back(r); }
+  bool should_stop() override { return static_cast<int64_t>(steps.size()) == stop_after; }
+};
+
+std::vector<uint8_t> state_bytes(Module& model) {
+  std::vector<uint8_t> all;
+  for (const auto& [name, tensor] : model.state_dict()) {
+    const auto one = bytes(tensor);
+    all.insert(all.end(), one.begin(), one.end());
+  }
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("An observer sees every step and every validation") {
+  const Splits data = small_data();
+  const TrainSettings s = resolve(small_settings());
+  const auto model = make_model(s, data.train);
+  Recorder seen;
+  const TrainResult result = train(*model, data, s, seen);
+  REQUIRE(seen.total == 36);  // 400 / 32 = 12 batches, the tail dropped
+  REQUIRE(seen.steps.size() == 36);
+  REQUIRE(seen.validations.size() == 3);
+  double last_epoch = 0;
+  for (size_t i = 0; i < seen.steps.size(); ++i) {
+    CHECK(seen.steps[i].step == static_cast<int64_t>(i) + 1);
+    const double cosine = 0.1 * (1 + std::cos(std::acos(-1.0) * static_cast<double>(i) / 36)) / 2;
+    CHECK(std::abs(seen.steps[i].lr - cosine) < 1e-12);
+    if (i >= 24) last_epoch += seen.steps[i].loss;
+  }
+  CHECK(seen.validations[1].step == 24);
+  CHECK(seen.validations[1].epoch == 2);
+  CHECK(std::abs(result.train_loss - last_epoch / 12) < 1e-12);
+  CHECK(result.steps == 36);
+  CHECK(result.model_step == 36);
+  CHECK(!result.interrupted);
+  CHECK(!result.diverged);
+  CHECK(result.validation.accuracy == seen.validations.back().validation.accuracy);
+  CHECK(result.train_loss < seen.steps[0].loss);
+}
+
+TEST_CASE("A run that is asked to stop ends after that step") {
+  const Splits data = small_data();
+  const TrainSettings s = resolve(small_settings());
+  const auto model = make_model(s, data.train);
+  Recorder seen;
+  seen.stop_after = 5;
+  const TrainResult result = train(*model, data, s, seen);
+  CHECK(result.interrupted);
+  CHECK(result.steps == 5);
+  CHECK(result.validation.count == 0);
+}
+
+TEST_CASE("evaluate restores the mode, moves no stream and repeats itself") {
+  const Splits data = small_data();
+  const TrainSettings s = resolve(small_settings());
+  const auto model = make_model(s, data.train);
+  const auto before = state_bytes(*model);
+  const Evaluation first = evaluate(*model, data.test, s), second = evaluate(*model, data.test, s);
+  CHECK(model->is_training());
+  CHECK(state_bytes(*model) == before);
+  CHECK(first.loss == second.loss);
+  CHECK(first.count == 100);
+  CHECK(std::accumulate(first.confusion.begin(), first.confusion.end(), int64_t{0}) == 100);
+  CHECK(first.confusion.size() == 100);
+  model->eval();
+  evaluate(*model, data.test, s);
+  CHECK(!model->is_training());
+}
+
+TEST_CASE("Two threads that train two models get what one after the other gets") {
+  const Splits data = small_data();
+  std::vector<TrainSettings> settings = {resolve(small_settings()), resolve(small_settings())};
+  settings[1].seed = 9;
+  const auto run = [&](size_t i) {
+    const auto model = make_model(settings[i], data.train);
+    Recorder seen;
+    train(*model, data, settings[i], seen);
+    return state_bytes(*model);
+  };
+  const std::vector<std::vector<uint8_t>> alone = {run(0), run(1)};
+  std::vector<std::vector<uint8_t>> together(2);
+  std::thread other([&] { together[1] = run(1); });
+  together[0] = run(0);
+  other.join();
+  CHECK(together == alone);
+  CHECK(alone[0] != alone[1]);
+}
+
+TEST_CASE("A model that diverges gets back the values of its last finite validation") {
+  const Splits data = small_data();
+  TrainSettings s = small_settings();
+  s.bn = false;
+  s.lr = 1e20;
+  s.schedule = "constant";
+  s = resolve(s);
+  const auto model = make_model(s, data.train);
+  const auto before = state_bytes(*model);
+  Recorder seen;
+  const TrainResult result = train(*model, data, s, seen);
+  CHECK(result.diverged);
+  CHECK(result.model_step == 0);
+  CHECK(result.steps < 12);
+  CHECK(state_bytes(*model) == before);
+  CHECK_THAT(result.message, Catch::Matchers::Contains("training diverged: the "));
+}
+
+TEST_CASE("resolve fills what depends on the network and the optimizer") {
+  TrainSettings s;
+  s.model = "w1";
+  CHECK(*resolve(s).batch_size == 60);
+  CHECK(*resolve(s).lr == 0.1);
+  CHECK(*resolve(s).epochs == 3);
+  s.max_steps = 10;
+  CHECK(!resolve(s).epochs);
+  s.model = "w3";
+  CHECK(*resolve(s).lr == 0.05);
+  CHECK(*resolve(s).batch_size == 128);
+  s.optimizer = "adamw";
+  CHECK(*resolve(s).lr == 0.001);
+  CHECK(*resolve(s).weight_decay == 0.01);
+  s.bn = false;
+  CHECK(resolve(s).layers.find("bn") == std::string::npos);
+  s.bn = true;
+  s.model = "custom";
+  s.layers = "dense:10";
+  CHECK(!resolve(s).bn);
+}
