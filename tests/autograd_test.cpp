@@ -61,7 +61,7 @@ TEST_CASE("A million-node chain of a user's op that holds its undetached input i
 
 TEST_CASE("Gradients of a diamond add up, each node visited once", "[autograd]") {
   Tensor x = leaf({3});
-  Tensor y = x * x;          // 9
+  Tensor y = x * x;                // 9
   const Tensor z = y * y + y * x;  // x^4 + x^3
   z.backward();
   CHECK(x.grad().item() == 4 * 27 + 3 * 9);
@@ -150,7 +150,8 @@ TEST_CASE("Changing a saved tensor in place is refused at backward", "[autograd]
   const Tensor y = sum(x * w);
   w.copy_from(Tensor::from(Values{0, 0}, {2}));
   CHECK(error_of([&] { y.backward(); }) ==
-        "backward of \"mul\": it needs the value of a tensor [2] that was changed in place since (version 1, saved at 0); "
+        "backward of \"mul\": it needs the value of a tensor [2] that was changed in place since (version 1, saved at "
+        "0); "
         "change a clone() instead");
   CHECK_FALSE(x.grad().defined());
 
@@ -186,12 +187,15 @@ TEST_CASE("Values of a computed tensor cannot be changed in place", "[autograd]"
 }
 
 TEST_CASE("backward refuses what has no gradient", "[autograd]") {
-  CHECK(error_of([] { full({}, 1).backward(); }) == "backward: this tensor does not depend on any tensor with requires_grad");
+  CHECK(error_of([] { full({}, 1).backward(); }) ==
+        "backward: this tensor does not depend on any tensor with requires_grad");
   Tensor x = leaf({1, 2});
-  CHECK(error_of([&] { (x * 2.0).backward(); }) == "backward: expected a single element or a gradient, got [2] without one");
+  CHECK(error_of([&] { (x * 2.0).backward(); }) ==
+        "backward: expected a single element or a gradient, got [2] without one");
   CHECK(error_of([&] { (x * 2.0).backward(ones({3}, {Dtype::float64})); }) ==
         "backward: expected a gradient [2] float64, got [3] float64");
-  CHECK(error_of([&] { (x * 2.0).backward(ones({2})); }) == "backward: expected a gradient [2] float64, got [2] float32");
+  CHECK(error_of([&] { (x * 2.0).backward(ones({2})); }) ==
+        "backward: expected a gradient [2] float64, got [2] float32");
   CHECK(error_of([] { zeros({2}, {Dtype::int32}).set_requires_grad(true); }) ==
         "set_requires_grad: expected float32 or float64, got int32");
   CHECK_FALSE(x.grad().defined());
@@ -243,7 +247,8 @@ TEST_CASE("set_data and to keep handles: parameters held elsewhere follow", "[au
 
 TEST_CASE("set_grad refuses what does not fit and keeps a copy's distance", "[autograd]") {
   Tensor x = leaf({1, 2});
-  CHECK(error_of([&] { x.set_grad(ones({3}, {Dtype::float64})); }) == "set_grad: expected [2] float64, got [3] float64");
+  CHECK(error_of([&] { x.set_grad(ones({3}, {Dtype::float64})); }) ==
+        "set_grad: expected [2] float64, got [3] float64");
   CHECK(error_of([&] { x.set_grad(ones({2})); }) == "set_grad: expected [2] float64, got [2] float32");
   x.set_grad(Tensor::from(Values{5, 6}, {2}));
   CHECK(x.grad().to_vector<double>() == Values{5, 6});
@@ -265,12 +270,12 @@ TEST_CASE("A user's own op joins the graph through record", "[autograd]") {
 TEST_CASE("A user's vjp that returns the wrong gradients is named", "[autograd]") {
   Tensor x = leaf({3, 4});
   const auto run = [&](Grads grads) {
-    return error_of([&] {
-      sum(record("mine", x.detach().clone(), {x}, [grads](const Tensor&) { return grads; })).backward();
-    });
+    return error_of(
+        [&] { sum(record("mine", x.detach().clone(), {x}, [grads](const Tensor&) { return grads; })).backward(); });
   };
   CHECK(run({}) == "backward of \"mine\": expected 1 gradients, got 0");
-  CHECK(run({ones({3}, {Dtype::float64})}) == "backward of \"mine\": expected gradient 0 of input [2] float64, got [3] float64");
+  CHECK(run({ones({3}, {Dtype::float64})}) ==
+        "backward of \"mine\": expected gradient 0 of input [2] float64, got [3] float64");
   CHECK(run({ones({2})}) == "backward of \"mine\": expected gradient 0 of input [2] float64, got [2] float32");
   CHECK_FALSE(x.grad().defined());
   CHECK(error_of([&] { record("mine", x, {x}, [](const Tensor& dy) -> Grads { return {dy}; }); }) ==

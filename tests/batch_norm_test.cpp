@@ -29,7 +29,8 @@ void check_running(const Shape& shape, int channel_axis, const Momentum& momentu
   Values mean(channels, 0), var(channels, 1);
   for (int step = 1; step <= 4; ++step) {
     const Tensor x = random(shape, step, dtype, -1, 3);
-    batch_norm(x, {}, {}, running, {.momentum = momentum, .unbiased_running_var = unbiased, .channel_axis = channel_axis});
+    batch_norm(x, {}, {}, running,
+               {.momentum = momentum, .unbiased_running_var = unbiased, .channel_axis = channel_axis});
     const auto m = reference::moments({shape, values(x)}, channel_axis);
     const double w = momentum.is_cumulative ? 1.0 / step : momentum.new_weight;
     const double n = static_cast<double>(m.count);
@@ -168,7 +169,8 @@ TEST_CASE("A constant channel gives exactly beta", "[batch_norm]") {
   }
 }
 
-TEST_CASE("A channel with a NaN or an infinity spoils neither its neighbour nor the running statistics", "[batch_norm]") {
+TEST_CASE("A channel with a NaN or an infinity spoils neither its neighbour nor the running statistics",
+          "[batch_norm]") {
   for (double bad : {std::nan(""), HUGE_VAL}) {
     RunningStats running = fresh(2);
     Values data = values(random({16, 2}, 1, Dtype::float64));

@@ -105,7 +105,7 @@ TEST_CASE("Twins start with the same weights and see the same batches", "[determ
       CHECK(normed.at(parameter) == value);
       ++shared;
     }
-    CHECK(shared >= 4);                // every weight
+    CHECK(shared >= 4);  // every weight
     CHECK(normed.size() > plain.size() - 4);
   }
   const DataLoader a(digits(), {.seed = 7}), b(digits(), {.seed = 7});

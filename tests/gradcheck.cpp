@@ -65,7 +65,8 @@ std::string gradcheck(const Function& f, const std::vector<Tensor>& inputs) {
   for (size_t which = 0; which < inputs.size(); ++which) {
     if (!inputs[which].defined() || !inputs[which].requires_grad()) continue;
     if (!grads[which].defined()) return fmt::format("input {} got no gradient", which);
-    if (grads[which].shape() != inputs[which].shape()) return fmt::format("the gradient of input {} has another shape", which);
+    if (grads[which].shape() != inputs[which].shape())
+      return fmt::format("the gradient of input {} has another shape", which);
     const std::vector<double> analytic = values(grads[which]);
     double largest = 0;
     for (double g : analytic) largest = std::max(largest, std::fabs(g));
@@ -74,8 +75,9 @@ std::string gradcheck(const Function& f, const std::vector<Tensor>& inputs) {
       const double scale = std::max({std::fabs(numeric), std::fabs(analytic[i]), largest / 1000, 1e-4});
       const double error = std::fabs(numeric - analytic[i]) / scale;
       if (error < worst_error) continue;  // a NaN is never smaller
-      worst = fmt::format("input {}, element {}: the gradient is {}, central differences give {} (relative error {:.1e})",
-                          which, i, analytic[i], numeric, error);
+      worst =
+          fmt::format("input {}, element {}: the gradient is {}, central differences give {} (relative error {:.1e})",
+                      which, i, analytic[i], numeric, error);
       worst_error = std::isnan(error) ? HUGE_VAL : error;
     }
   }

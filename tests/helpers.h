@@ -22,8 +22,7 @@ std::vector<double> values(const Tensor& x);
 std::vector<uint8_t> bytes(const Tensor& x);
 
 // A floating tensor of values in [low, high) that depend on `seed` alone.
-Tensor random(const Shape& shape, uint64_t seed, Dtype dtype = Dtype::float32, double low = -1,
-              double high = 1);
+Tensor random(const Shape& shape, uint64_t seed, Dtype dtype = Dtype::float32, double low = -1, double high = 1);
 
 // A folder of this test's own under the system's temporary folder, removed at the end.
 class TempDir {

@@ -106,7 +106,8 @@ double sigmoid_of(double x) { return 1 / (1 + std::exp(-x)); }
 
 std::vector<OpCase> elementwise_cases() {
   std::vector<OpCase> rows = {
-      unary("neg", neg, [](double x) { return -x; }, -2, 2),
+      unary(
+          "neg", neg, [](double x) { return -x; }, -2, 2),
       unary("exp", exp, std::exp, -3, 3),
       unary("log", log, std::log, 0.3, 5),
       unary("sqrt", sqrt, std::sqrt, 0.3, 5),
@@ -114,22 +115,39 @@ std::vector<OpCase> elementwise_cases() {
       unary("relu", relu, relu_of, -2, 2),
       unary("sigmoid", sigmoid, sigmoid_of, -6, 6),
       unary("tanh", tanh, std::tanh, -4, 4),
-      unary("affine", [](const Tensor& x) { return affine(x, -2.5, 0.75); }, [](double x) { return -2.5 * x + 0.75; }, -2, 2),
+      unary(
+          "affine", [](const Tensor& x) { return affine(x, -2.5, 0.75); }, [](double x) { return -2.5 * x + 0.75; }, -2,
+          2),
       binary("add", add, [](double a, double b) { return a + b; }),
       binary("sub", sub, [](double a, double b) { return a - b; }),
       binary("mul", mul, [](double a, double b) { return a * b; }),
-      binary("div", div, [](double a, double b) { return a / b; }, 0.5),
+      binary(
+          "div", div, [](double a, double b) { return a / b; }, 0.5),
       binary("maximum", maximum, [](double a, double b) { return std::max(a, b); }),
       binary("minimum", minimum, [](double a, double b) { return std::min(a, b); }),
-      binary("operator+", [](const Tensor& a, const Tensor& b) { return a + b; }, [](double a, double b) { return a + b; }),
-      binary("operator-", [](const Tensor& a, const Tensor& b) { return a - b; }, [](double a, double b) { return a - b; }),
-      binary("operator*", [](const Tensor& a, const Tensor& b) { return a * b; }, [](double a, double b) { return a * b; }),
-      binary("operator/", [](const Tensor& a, const Tensor& b) { return a / b; }, [](double a, double b) { return a / b; }, 0.5),
-      with_number("operator-, of one", [](const Tensor& x) { return -x; }, [](double x) { return -x; }),
-      with_number("operator+, a number", [](const Tensor& x) { return 0.5 + (x + 2.0); }, [](double x) { return x + 2.5; }),
-      with_number("operator-, a number", [](const Tensor& x) { return 0.5 - (x - 2.0); }, [](double x) { return 2.5 - x; }),
-      with_number("operator*, a number", [](const Tensor& x) { return 0.5 * (x * 3.0); }, [](double x) { return 1.5 * x; }),
-      with_number("operator/, a number", [](const Tensor& x) { return 0.5 / (x / 3.0); }, [](double x) { return 1.5 / x; }, 0.5),
+      binary(
+          "operator+", [](const Tensor& a, const Tensor& b) { return a + b; },
+          [](double a, double b) { return a + b; }),
+      binary(
+          "operator-", [](const Tensor& a, const Tensor& b) { return a - b; },
+          [](double a, double b) { return a - b; }),
+      binary(
+          "operator*", [](const Tensor& a, const Tensor& b) { return a * b; },
+          [](double a, double b) { return a * b; }),
+      binary(
+          "operator/", [](const Tensor& a, const Tensor& b) { return a / b; }, [](double a, double b) { return a / b; },
+          0.5),
+      with_number(
+          "operator-, of one", [](const Tensor& x) { return -x; }, [](double x) { return -x; }),
+      with_number(
+          "operator+, a number", [](const Tensor& x) { return 0.5 + (x + 2.0); }, [](double x) { return x + 2.5; }),
+      with_number(
+          "operator-, a number", [](const Tensor& x) { return 0.5 - (x - 2.0); }, [](double x) { return 2.5 - x; }),
+      with_number(
+          "operator*, a number", [](const Tensor& x) { return 0.5 * (x * 3.0); }, [](double x) { return 1.5 * x; }),
+      with_number(
+          "operator/, a number", [](const Tensor& x) { return 0.5 / (x / 3.0); }, [](double x) { return 1.5 / x; },
+          0.5),
       {.name = "mul, a tensor by itself",
        .samples = {{{{3, 4}}}},
        .op = [](const Tensors& x) { return mul(x[0], x[0]); },

@@ -31,12 +31,12 @@ struct OpInput {
 using OpInputs = std::vector<OpInput>;
 
 struct OpCase {
-  std::string name;  // the function's name in core/ops.h, then what is special: "conv2d, groups"
+  std::string name;               // the function's name in core/ops.h, then what is special: "conv2d, groups"
   std::vector<OpInputs> samples;  // small: also for central differences
   OpInputs large = {};            // work for several threads; may be empty
   std::function<Tensor(const Tensors&)> op;
   std::function<reference::Array(const Arrays&)> reference;
-  double roundings = 16;          // the largest error, in roundings of the dtype, relative to max(1, |value|)
+  double roundings = 16;  // the largest error, in roundings of the dtype, relative to max(1, |value|)
 };
 
 struct OpError {

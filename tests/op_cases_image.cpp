@@ -6,7 +6,8 @@ namespace {
 
 using Kind = OpInput::Kind;
 
-OpCase conv(const std::string& what, const Shape& x, const Shape& weight, const Conv2dOptions& options, OpInputs large = {}) {
+OpCase conv(const std::string& what, const Shape& x, const Shape& weight, const Conv2dOptions& options,
+            OpInputs large = {}) {
   if (!large.empty()) large.push_back({Shape{large[1].shape[0]}});
   return {.name = "conv2d, " + what,
           .samples = {{{x}, {weight}, {Shape{weight[0]}}}},
@@ -67,18 +68,21 @@ std::vector<OpCase> pool_cases() {
       max_pool("dilation", {1, 6, 6, 2}, {.kernel = 2, .stride = 1, .dilation = 3}, large),
       max_pool("ceil_mode", {2, 5, 6, 1}, {.kernel = 2, .stride = 2, .ceil_mode = true}, large),
       max_pool("ceil_mode padded", {1, 6, 7, 1}, {.kernel = 3, .stride = 2, .padding = 1, .ceil_mode = true}),
-      max_pool("by axis", {1, 5, 6, 2}, {.kernels = std::pair{3, 2}, .strides = std::pair{1, 2}, .paddings = std::pair{1, 0}}),
+      max_pool("by axis", {1, 5, 6, 2},
+               {.kernels = std::pair{3, 2}, .strides = std::pair{1, 2}, .paddings = std::pair{1, 0}}),
       max_pool("1x1", {2, 3, 3, 2}, {.kernel = 1}),
       max_pool("one pixel", {2, 1, 1, 3}, {.kernel = 1}),
       avg_pool("2x2", {2, 4, 6, 2}, {}, large),
       avg_pool("drops a tail", {2, 7, 8, 2}, {.kernel = 3, .stride = 2}),
       avg_pool("overlapping and padded", {2, 5, 6, 2}, {.kernel = 3, .stride = 2, .padding = 1}, large),
-      avg_pool("padding not counted", {2, 5, 6, 2}, {.kernel = 3, .stride = 2, .padding = 1, .count_padding = false}, large),
+      avg_pool("padding not counted", {2, 5, 6, 2}, {.kernel = 3, .stride = 2, .padding = 1, .count_padding = false},
+               large),
       avg_pool("ceil_mode", {2, 5, 6, 1}, {.kernel = 2, .stride = 2, .ceil_mode = true}, large),
       avg_pool("ceil_mode padded", {1, 6, 7, 1}, {.kernel = 3, .stride = 2, .padding = 1, .ceil_mode = true}),
       avg_pool("ceil_mode, padding not counted", {1, 6, 7, 1},
                {.kernel = 3, .stride = 2, .padding = 1, .ceil_mode = true, .count_padding = false}),
-      avg_pool("by axis", {1, 5, 6, 2}, {.kernels = std::pair{3, 2}, .strides = std::pair{1, 2}, .paddings = std::pair{1, 0}}),
+      avg_pool("by axis", {1, 5, 6, 2},
+               {.kernels = std::pair{3, 2}, .strides = std::pair{1, 2}, .paddings = std::pair{1, 0}}),
       avg_pool("1x1", {2, 3, 3, 2}, {.kernel = 1}),
   };
   rows.push_back({.name = "global_avg_pool",

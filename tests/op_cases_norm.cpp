@@ -49,7 +49,8 @@ OpCase batch_norm_case(const Setting& s) {
 }  // namespace
 
 std::vector<OpCase> batch_norm_cases() {
-  const BatchNormOptions keras{.eps = 1e-3, .momentum = Momentum::keras(0.99), .unbiased_running_var = false, .allow_one_value = true};
+  const BatchNormOptions keras{
+      .eps = 1e-3, .momentum = Momentum::keras(0.99), .unbiased_running_var = false, .allow_one_value = true};
   const std::vector<Setting> settings = {
       {.what = "2-D", .x = {5, 3}, .large = {391, 130}},
       {.what = "3-D", .x = {3, 4, 2}, .large = {67, 31, 17}},
@@ -69,7 +70,10 @@ std::vector<OpCase> batch_norm_cases() {
       {.what = "no running statistics", .x = {5, 3}, .tracked = false},
       {.what = "eval, 2-D", .x = {5, 3}, .options = {.training = false}, .large = {391, 130}},
       {.what = "eval, 4-D", .x = {2, 3, 3, 2}, .options = {.training = false}, .large = {37, 14, 14, 32}},
-      {.what = "eval, 4-D, channels first", .x = {2, 3, 3, 2}, .options = {.channel_axis = 1, .training = false}, .large = {37, 8, 14, 14}},
+      {.what = "eval, 4-D, channels first",
+       .x = {2, 3, 3, 2},
+       .options = {.channel_axis = 1, .training = false},
+       .large = {37, 8, 14, 14}},
       {.what = "eval, one row", .x = {1, 4}, .options = {.training = false}},
       {.what = "eval, no scale, no shift", .x = {5, 3}, .options = {.training = false}, .scale = false, .shift = false},
       {.what = "eval, no running statistics", .x = {5, 3}, .options = {.training = false}, .tracked = false},

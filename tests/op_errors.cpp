@@ -3,6 +3,7 @@
 
 #include "op_cases.h"
 
+// clang-format off: one entry of the table reads as name, call, text.
 namespace tandem::test {
 namespace {
 
@@ -11,8 +12,8 @@ using Rows = std::vector<OpError>;
 Tensor of(const Shape& shape, Dtype dtype) { return ones(shape, {.dtype = dtype}); }
 
 // An op that only computes with floating numbers, given int32; `says` where the message names another op.
-OpError floating_only(const std::string& op, Tensor (*f)(const Tensor&), const Shape& shape, const std::string& operand = "x",
-                      const std::string& says = "") {
+OpError floating_only(const std::string& op, Tensor (*f)(const Tensor&), const Shape& shape,
+                      const std::string& operand = "x", const std::string& says = "") {
   return {op + ", of int32", [=](Dtype) { f(of(shape, Dtype::int32)); },
           (says.empty() ? op : says) + ": expected " + operand + " of float32 or float64, got " + operand +
               to_string(shape) + " of int32; convert it with to()"};
@@ -43,7 +44,8 @@ Rows dtype_errors() {
       floating_only("softmax", [](const Tensor& x) { return softmax(x); }, {3, 2}),
       floating_only("log_softmax", [](const Tensor& x) { return log_softmax(x); }, {3, 2}),
       floating_only("cross_entropy", [](const Tensor& x) { return cross_entropy(x, x); }, {3, 2}, "logits"),
-      floating_only("dropout", [](const Tensor& x) { return dropout(x, 0.5, 1, zeros({}, {.dtype = Dtype::int64})); }, {3}),
+      floating_only("dropout",
+                    [](const Tensor& x) { return dropout(x, 0.5, 1, zeros({}, {.dtype = Dtype::int64})); }, {3}),
   };
   using Binary = Tensor (*)(const Tensor&, const Tensor&);
   for (auto [op, f] : {std::pair<std::string, Binary>{"add", add}, {"sub", sub}, {"mul", mul}, {"div", div},
@@ -110,8 +112,12 @@ Rows image_errors() {
   const auto conv = [](const Shape& x, const Shape& weight, const Conv2dOptions& options, const Shape& bias = {}) {
     return [=](Dtype t) { conv2d(of(x, t), of(weight, t), bias.rank() ? of(bias, t) : Tensor(), options); };
   };
-  const auto pool = [](const Shape& x, const Pool2dOptions& options) { return [=](Dtype t) { max_pool2d(of(x, t), options); }; };
-  const auto mean_pool = [](const Shape& x, const Pool2dOptions& options) { return [=](Dtype t) { avg_pool2d(of(x, t), options); }; };
+  const auto pool = [](const Shape& x, const Pool2dOptions& options) {
+    return [=](Dtype t) { max_pool2d(of(x, t), options); };
+  };
+  const auto mean_pool = [](const Shape& x, const Pool2dOptions& options) {
+    return [=](Dtype t) { avg_pool2d(of(x, t), options); };
+  };
   return {
       {"conv2d, rank", conv({8, 8, 3}, {4, 3, 3, 3}, {}),
        "conv2d: expected x[N, H, W, C] and weight[O, kh, kw, C/groups], got x[8, 8, 3] and weight[4, 3, 3, 3]"},
@@ -124,20 +130,28 @@ Rows image_errors() {
       {"conv2d, too small", conv({2, 2, 8, 3}, {4, 3, 3, 3}, {.dilation = 2}),
        "conv2d: expected an input of at least 5 along H for a window of 5 with padding 0, got 2"},
       {"conv2d, stride 0", conv({2, 8, 8, 3}, {4, 3, 3, 3}, {.stride = 0}),
-       "conv2d: expected kernel, stride and dilation >= 1 and padding >= 0, got kernel 3, stride 0, dilation 1, padding 0 along H"},
+       "conv2d: expected kernel, stride and dilation >= 1 and padding >= 0, "
+       "got kernel 3, stride 0, dilation 1, padding 0 along H"},
       {"conv2d, negative padding", conv({2, 8, 8, 3}, {4, 3, 3, 3}, {.paddings = std::pair{0, -1}}),
-       "conv2d: expected kernel, stride and dilation >= 1 and padding >= 0, got kernel 3, stride 1, dilation 1, padding -1 along W"},
-      {"conv2d, bias", conv({2, 8, 8, 3}, {4, 3, 3, 3}, {}, {3}), "conv2d: expected bias[4] for weight[4, 3, 3, 3], got bias[3]"},
+       "conv2d: expected kernel, stride and dilation >= 1 and padding >= 0, "
+       "got kernel 3, stride 1, dilation 1, padding -1 along W"},
+      {"conv2d, bias", conv({2, 8, 8, 3}, {4, 3, 3, 3}, {}, {3}),
+       "conv2d: expected bias[4] for weight[4, 3, 3, 3], got bias[3]"},
       {"max_pool2d, rank", pool({8, 8, 3}, {}), "max_pool2d: expected x[N, H, W, C], got x[8, 8, 3]"},
       {"max_pool2d, padding", pool({1, 8, 8, 3}, {.kernel = 3, .padding = 2}),
-       "max_pool2d: expected kernel, stride and dilation >= 1 and padding in [0, kernel/2], got kernel 3, stride 3, dilation 1, padding 2 along H"},
+       "max_pool2d: expected kernel, stride and dilation >= 1 and padding in [0, kernel/2], "
+       "got kernel 3, stride 3, dilation 1, padding 2 along H"},
       {"max_pool2d, stride", pool({1, 8, 8, 3}, {.stride = -1}), "max_pool2d: expected stride >= 0, got -1"},
-      {"max_pool2d, too small", pool({1, 8, 2, 3}, {.kernel = 3}), "max_pool2d: expected an input of at least 3 along W, got 2"},
+      {"max_pool2d, too small", pool({1, 8, 2, 3}, {.kernel = 3}),
+       "max_pool2d: expected an input of at least 3 along W, got 2"},
       {"avg_pool2d, rank", mean_pool({8, 8}, {}), "avg_pool2d: expected x[N, H, W, C], got x[8, 8]"},
       {"avg_pool2d, kernel", mean_pool({1, 8, 8, 3}, {.kernel = 0}),
-       "avg_pool2d: expected kernel, stride and dilation >= 1 and padding in [0, kernel/2], got kernel 0, stride 0, dilation 1, padding 0 along H"},
-      {"avg_pool2d, dilation", mean_pool({1, 8, 8, 3}, {.dilation = 2}), "avg_pool2d: expected dilation 1, got 2 and 2"},
-      {"global_avg_pool, rank", [](Dtype t) { global_avg_pool(of({8, 3}, t)); }, "global_avg_pool: expected x[N, H, W, C], got x[8, 3]"},
+       "avg_pool2d: expected kernel, stride and dilation >= 1 and padding in [0, kernel/2], "
+       "got kernel 0, stride 0, dilation 1, padding 0 along H"},
+      {"avg_pool2d, dilation", mean_pool({1, 8, 8, 3}, {.dilation = 2}),
+       "avg_pool2d: expected dilation 1, got 2 and 2"},
+      {"global_avg_pool, rank", [](Dtype t) { global_avg_pool(of({8, 3}, t)); },
+       "global_avg_pool: expected x[N, H, W, C], got x[8, 3]"},
   };
 }
 
@@ -145,7 +159,8 @@ OpError batch_norm_error(const std::string& what, const std::string& text, const
                          const BatchNormOptions& options, bool tracked = true) {
   return {"batch_norm, " + what,
           [=](Dtype t) {
-            const RunningStats running = tracked ? RunningStats{of(channels, t), of(channels, t), of({}, Dtype::int64)} : RunningStats{};
+            RunningStats running;
+            if (tracked) running = {of(channels, t), of(channels, t), of({}, Dtype::int64)};
             batch_norm(of(x, t), of(channels, t), of(channels, t), running, options);
           },
           "batch_norm: " + text};
@@ -154,25 +169,38 @@ OpError batch_norm_error(const std::string& what, const std::string& text, const
 Rows norm_errors() {
   return {
       batch_norm_error("one axis", "expected 2 to 5 axes (batch, channels, ...), got x[3] (1 axes)", {3}, {3}, {}),
-      batch_norm_error("six axes", "expected 2 to 5 axes (batch, channels, ...), got x[1, 2, 1, 1, 1, 3] (6 axes)", {1, 2, 1, 1, 1, 3}, {3}, {}),
-      batch_norm_error("the batch as channels", "expected channels on another axis than 0, the batch", {4, 3}, {4}, {.channel_axis = 0}),
+      batch_norm_error("six axes", "expected 2 to 5 axes (batch, channels, ...), got x[1, 2, 1, 1, 1, 3] (6 axes)",
+                       {1, 2, 1, 1, 1, 3}, {3}, {}),
+      batch_norm_error("the batch as channels", "expected channels on another axis than 0, the batch",
+                       {4, 3}, {4}, {.channel_axis = 0}),
       batch_norm_error("axis", "expected an axis in [-2, 2), got 2 for x[4, 3]", {4, 3}, {3}, {.channel_axis = 2}),
-      batch_norm_error("channels", "expected gamma[5] for the 5 channels on axis 1 of x[10, 5, 32, 32], got gamma[3]", {10, 5, 32, 32}, {3}, {.channel_axis = 1}),
-      batch_norm_error("one value", "training needs at least 2 values per channel, x[1, 10] has 1; use a larger batch or eval(). Nothing was updated.", {1, 10}, {10}, {}),
-      batch_norm_error("no values", "training needs at least 2 values per channel, x[0, 10] has 0; use a larger batch or eval(). Nothing was updated.", {0, 10}, {10}, {.allow_one_value = true}),
+      batch_norm_error("channels", "expected gamma[5] for the 5 channels on axis 1 of x[10, 5, 32, 32], got gamma[3]",
+                       {10, 5, 32, 32}, {3}, {.channel_axis = 1}),
+      batch_norm_error("one value",
+                       "training needs at least 2 values per channel, x[1, 10] has 1; "
+                       "use a larger batch or eval(). Nothing was updated.",
+                       {1, 10}, {10}, {}),
+      batch_norm_error("no values",
+                       "training needs at least 2 values per channel, x[0, 10] has 0; "
+                       "use a larger batch or eval(). Nothing was updated.",
+                       {0, 10}, {10}, {.allow_one_value = true}),
       batch_norm_error("one value, no running statistics",
-                       "without running statistics eval needs at least 2 values per channel, x[1, 10] has 1; use a larger batch. Nothing was updated.",
+                       "without running statistics eval needs at least 2 values per channel, x[1, 10] has 1; "
+                       "use a larger batch. Nothing was updated.",
                        {1, 10}, {10}, {.training = false}, false),
       batch_norm_error("eps", "eps must be a finite number >= 0, got -1", {4, 3}, {3}, {.eps = -1}),
       batch_norm_error("eps NaN", "eps must be a finite number >= 0, got nan", {4, 3}, {3}, {.eps = std::nan("")}),
-      batch_norm_error("momentum", "momentum 2 is outside [0, 1]; PyTorch's 0.1 is Keras' 0.9", {4, 3}, {3}, {.momentum = {2}}),
+      batch_norm_error("momentum", "momentum 2 is outside [0, 1]; PyTorch's 0.1 is Keras' 0.9",
+                       {4, 3}, {3}, {.momentum = {2}}),
       {"batch_norm, Keras' momentum", [](Dtype) { Momentum::keras(-0.5); },
        "batch_norm: momentum -0.5 is outside [0, 1]; PyTorch's 0.1 is Keras' 0.9"},
       {"batch_norm, some statistics", [](Dtype t) { batch_norm(of({4, 3}, t), {}, {}, {of({3}, t), {}, {}}); },
        "batch_norm: expected running mean, var and batches together, got some of them"},
-      {"batch_norm, statistics' dtype", [](Dtype t) { batch_norm(of({4, 3}, Dtype::float32), {}, {}, {of({3}, Dtype::float64), of({3}, t), {}}); },
+      {"batch_norm, statistics' dtype",
+       [](Dtype t) { batch_norm(of({4, 3}, Dtype::float32), {}, {}, {of({3}, Dtype::float64), of({3}, t), {}}); },
        "batch_norm: expected one dtype, got x[4, 3] of float32 and running_mean[3] of float64; convert one with to()"},
-      {"batch_norm, counter's dtype", [](Dtype t) { batch_norm(of({4, 3}, t), {}, {}, {of({3}, t), of({3}, t), of({}, t)}); },
+      {"batch_norm, counter's dtype",
+       [](Dtype t) { batch_norm(of({4, 3}, t), {}, {}, {of({3}, t), of({3}, t), of({}, t)}); },
        "batch_norm: expected batches of int64, got batches[] of {dtype}; convert it with to()"},
   };
 }
@@ -181,23 +209,30 @@ Rows loss_errors() {
   const auto labels = [](const Shape& shape) { return zeros(shape, {.dtype = Dtype::int32}); };
   const auto count = [](const Shape& shape) { return zeros(shape, {.dtype = Dtype::int64}); };
   return {
-      {"softmax, axis", [](Dtype t) { softmax(of({2, 3}, t), 2); }, "softmax: expected an axis in [-2, 2), got 2 for x[2, 3]"},
-      {"log_softmax, axis", [](Dtype t) { log_softmax(of({2, 3}, t), -3); }, "log_softmax: expected an axis in [-2, 2), got -3 for x[2, 3]"},
+      {"softmax, axis", [](Dtype t) { softmax(of({2, 3}, t), 2); },
+       "softmax: expected an axis in [-2, 2), got 2 for x[2, 3]"},
+      {"log_softmax, axis", [](Dtype t) { log_softmax(of({2, 3}, t), -3); },
+       "log_softmax: expected an axis in [-2, 2), got -3 for x[2, 3]"},
       {"cross_entropy, labels' dtype", [](Dtype t) { cross_entropy(of({4, 3}, t), of({4}, t)); },
        "cross_entropy: expected labels of int32, got labels[4] of {dtype}; convert it with to()"},
       {"cross_entropy, count", [=](Dtype t) { cross_entropy(of({4, 3}, t), labels({5})); },
        "cross_entropy: expected logits[N, C] and labels[N], got logits[4, 3] and labels[5]"},
       {"cross_entropy, rank", [=](Dtype t) { cross_entropy(of({4, 3, 1}, t), labels({4})); },
        "cross_entropy: expected logits[N, C] and labels[N], got logits[4, 3, 1] and labels[4]"},
-      {"cross_entropy, label", [](Dtype t) { cross_entropy(of({2, 3}, t), Tensor::from(std::vector<int32_t>{2, 3}, {2})); },
+      {"cross_entropy, label",
+       [](Dtype t) { cross_entropy(of({2, 3}, t), Tensor::from(std::vector<int32_t>{2, 3}, {2})); },
        "cross_entropy: expected labels in [0, 3), got 3"},
-      {"cross_entropy, negative label", [](Dtype t) { cross_entropy(of({2, 3}, t), Tensor::from(std::vector<int32_t>{-1, 0}, {2})); },
+      {"cross_entropy, negative label",
+       [](Dtype t) { cross_entropy(of({2, 3}, t), Tensor::from(std::vector<int32_t>{-1, 0}, {2})); },
        "cross_entropy: expected labels in [0, 3), got -1"},
-      {"cross_entropy, smoothing", [=](Dtype t) { cross_entropy(of({4, 3}, t), labels({4}), {.label_smoothing = 1.5}); },
+      {"cross_entropy, smoothing",
+       [=](Dtype t) { cross_entropy(of({4, 3}, t), labels({4}), {.label_smoothing = 1.5}); },
        "cross_entropy: expected label_smoothing in [0, 1], got 1.5"},
       {"dropout, p", [=](Dtype t) { dropout(of({4}, t), 1, 7, count({})); }, "dropout: expected p in [0, 1), got 1"},
-      {"dropout, p NaN", [=](Dtype t) { dropout(of({4}, t), std::nan(""), 7, count({})); }, "dropout: expected p in [0, 1), got nan"},
-      {"dropout, counter", [=](Dtype t) { dropout(of({4}, t), 0.5, 7, count({2})); }, "dropout: expected call of 1 element, got call[2]"},
+      {"dropout, p NaN", [=](Dtype t) { dropout(of({4}, t), std::nan(""), 7, count({})); },
+       "dropout: expected p in [0, 1), got nan"},
+      {"dropout, counter", [=](Dtype t) { dropout(of({4}, t), 0.5, 7, count({2})); },
+       "dropout: expected call of 1 element, got call[2]"},
       {"dropout, counter's dtype", [=](Dtype t) { dropout(of({4}, t), 0.5, 7, of({}, t)); },
        "dropout: expected call of int64, got call[] of {dtype}; convert it with to()"},
   };

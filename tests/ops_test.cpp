@@ -31,12 +31,14 @@ double rounding(Dtype dtype) {
 
 Arrays as_arrays(const Tensors& tensors) {
   Arrays arrays;
-  for (const Tensor& t : tensors) arrays.push_back(t.defined() ? reference::Array(t.shape(), values(t)) : reference::Array());
+  for (const Tensor& t : tensors)
+    arrays.push_back(t.defined() ? reference::Array(t.shape(), values(t)) : reference::Array());
   return arrays;
 }
 
 // The first element that differs by more than `tolerance` * max(scale, |want|), in words; "" if there is none.
-std::string difference(const std::vector<double>& got, const std::vector<double>& want, double tolerance, double scale = 1) {
+std::string difference(const std::vector<double>& got, const std::vector<double>& want, double tolerance,
+                       double scale = 1) {
   if (got.size() != want.size()) return fmt::format("{} values instead of {}", got.size(), want.size());
   for (size_t i = 0; i < got.size(); ++i) {
     if (!(std::fabs(got[i] - want[i]) <= tolerance * std::max(scale, std::fabs(want[i]))))
@@ -175,7 +177,9 @@ TEST_CASE("Every op records nothing under NoGrad", "[ops]") {
 }
 
 TEST_CASE("Every op refuses a floating operand of the wrong dtype", "[ops]") {
-  const auto is_floating_input = [](const OpInput& o) { return o.kind == OpInput::Kind::differentiable || o.kind == OpInput::Kind::constant; };
+  const auto is_floating_input = [](const OpInput& o) {
+    return o.kind == OpInput::Kind::differentiable || o.kind == OpInput::Kind::constant;
+  };
   for (const OpCase& row : op_cases()) {
     const OpInputs& sample = row.samples[0];
     if (std::count_if(sample.begin(), sample.end(), is_floating_input) < 2) continue;
@@ -232,8 +236,10 @@ TEST_CASE("Gradients at kinks are the documented ones", "[ops]") {
   CHECK(grad_of(relu, {-1, 0, -0.0, 2}) == Values{0, 0, 0, 1});
   CHECK(grad_of(abs, {-1, 0, -0.0, 2}) == Values{-1, 0, 0, 1});
   CHECK(grad_of([](const Tensor& x) { return max(x); }, {1, 3, 3, 2}) == Values{0, 0.5, 0.5, 0});
-  CHECK(grad_of([](const Tensor& x) { return maximum(x, ones({3}, {.dtype = Dtype::float64})); }, {0, 1, 2}) == Values{0, 0.5, 1});
-  CHECK(grad_of([](const Tensor& x) { return minimum(x, ones({3}, {.dtype = Dtype::float64})); }, {0, 1, 2}) == Values{1, 0.5, 0});
+  CHECK(grad_of([](const Tensor& x) { return maximum(x, ones({3}, {.dtype = Dtype::float64})); }, {0, 1, 2}) ==
+        Values{0, 0.5, 1});
+  CHECK(grad_of([](const Tensor& x) { return minimum(x, ones({3}, {.dtype = Dtype::float64})); }, {0, 1, 2}) ==
+        Values{1, 0.5, 0});
 }
 
 TEST_CASE("max_pool2d gives a tie to the first of the window", "[ops]") {
@@ -244,13 +250,19 @@ TEST_CASE("max_pool2d gives a tie to the first of the window", "[ops]") {
 
 TEST_CASE("NaN and infinities go through ops as IEEE 754 says", "[ops]") {
   const double nan = std::nan(""), inf = HUGE_VAL;
-  const auto apply = [](Tensor (*op)(const Tensor&), double x, Dtype dtype) { return op(full({}, x, {.dtype = dtype})).item(); };
+  const auto apply = [](Tensor (*op)(const Tensor&), double x, Dtype dtype) {
+    return op(full({}, x, {.dtype = dtype})).item();
+  };
   for (Dtype dtype : kDtypes) {
     INFO(name_of(dtype));
     CHECK(std::isnan(apply(relu, nan, dtype)));
     CHECK(std::isnan(apply([](const Tensor& x) { return maximum(x, zeros_like(x)); }, nan, dtype)));
     CHECK(std::isnan(apply([](const Tensor& x) { return max(x); }, nan, dtype)));
-    CHECK(std::isnan(apply([](const Tensor& x) { return max_pool2d(x.reshape({1, 1, 1, 1}), {.kernel = 1}); }, nan, dtype)));
+    CHECK(std::isnan(apply(
+        [](const Tensor& x) {
+          return max_pool2d(x.reshape({1, 1, 1, 1}), {.kernel = 1});
+        },
+        nan, dtype)));
     CHECK(apply(exp, -inf, dtype) == 0);
     CHECK(apply(exp, inf, dtype) == inf);
     CHECK(apply(log, 0, dtype) == -inf);
@@ -268,6 +280,7 @@ TEST_CASE("softmax and cross_entropy survive large logits", "[ops]") {
     Tensor x = Tensor::from(std::vector<double>{1e4, 0, -1e4, -1e4, 1e4, 1e4}, {2, 3}).to(dtype);
     CHECK(difference(values(softmax(x)), {1, 0, 0, 0, 0.5, 0.5}, 1e-6) == "");
     const Tensor labels = Tensor::from(std::vector<int32_t>{1, 2}, {2});
-    CHECK(difference(values(cross_entropy(x, labels, {.reduction = Reduction::none})), {1e4, std::log(2.0)}, 1e-6) == "");
+    CHECK(difference(values(cross_entropy(x, labels, {.reduction = Reduction::none})), {1e4, std::log(2.0)}, 1e-6) ==
+          "");
   }
 }

@@ -13,7 +13,8 @@ using namespace tandem;
 using namespace tandem::test;
 
 TEST_CASE("A stream is a function of seed, name and position", "[random]") {
-  const Stream a(1, "init/dense1.weight"), again(1, "init/dense1.weight"), seed(2, "init/dense1.weight"), name(1, "init/dense2.weight");
+  const Stream a(1, "init/dense1.weight"), again(1, "init/dense1.weight"), seed(2, "init/dense1.weight"),
+      name(1, "init/dense2.weight");
   CHECK(a.key() == again.key());
   CHECK(a.bits(5) == again.bits(5));
   std::set<uint64_t> all;

@@ -168,8 +168,8 @@ Array cross_entropy(const Array& logits, const Array& labels, const CrossEntropy
   Array loss(Shape{logits.shape[0]});
   for_each_index(logits.shape, [&](const Index& i) {
     const bool is_label = i[1] == static_cast<int64_t>(labels.data[i[0]]);
-    const double target = (1 - options.label_smoothing) * is_label +
-                          options.label_smoothing / static_cast<double>(classes);
+    const double target =
+        (1 - options.label_smoothing) * is_label + options.label_smoothing / static_cast<double>(classes);
     loss.data[i[0]] -= target * at(log_p, i);
   });
   if (options.reduction == tandem::Reduction::none) return loss;

@@ -21,6 +21,14 @@ using Index = std::vector<int64_t>;
 
 double& at(Array& x, const Index& index);
 double at(const Array& x, const Index& index);
+// The same for an index in words: at(x, n, h, w, c).
+template <class... I>
+double at(const Array& x, int64_t first, I... rest) {
+  int axis = 0;
+  int64_t flat = first;
+  ((flat = flat * x.shape[++axis] + rest), ...);
+  return x.data[flat];
+}
 // Calls f with every index of `shape`, in row-major order.
 void for_each_index(const Shape& shape, const std::function<void(const Index&)>& f);
 
@@ -51,8 +59,8 @@ struct Moments {
 };
 Moments moments(const Array& x, int channel_axis);
 // (x - mean) / sqrt(var + eps) * gamma + beta; gamma and beta may have no elements.
-Array normalize(const Array& x, const std::vector<double>& mean, const std::vector<double>& var,
-                const Array& gamma, const Array& beta, double eps, int channel_axis);
+Array normalize(const Array& x, const std::vector<double>& mean, const std::vector<double>& var, const Array& gamma,
+                const Array& beta, double eps, int channel_axis);
 Array softmax(const Array& x, int axis, bool log);
 Array cross_entropy(const Array& logits, const Array& labels, const CrossEntropyOptions& options);
 

@@ -23,7 +23,10 @@ int64_t output_extent(int64_t in, int64_t kernel, int64_t stride, int64_t paddin
 }
 
 Geometry geometry(const Shape& x, Pair kernel, Pair stride, Pair padding, Pair dilation, bool ceil_mode) {
-  return {kernel, stride, padding, dilation,
+  return {kernel,
+          stride,
+          padding,
+          dilation,
           {output_extent(x[1], kernel.first, stride.first, padding.first, dilation.first, ceil_mode),
            output_extent(x[2], kernel.second, stride.second, padding.second, dilation.second, ceil_mode)}};
 }
@@ -53,7 +56,8 @@ bool inside(const Shape& x, int64_t h, int64_t w) { return h >= 0 && h < x[1] &&
 Array matmul(const Array& a, const Array& b) {
   Array y(Shape{a.shape[0], b.shape[1]});
   for_each_index(y.shape, [&](const Index& i) {
-    for (int64_t k = 0; k < a.shape[1]; ++k) at(y, i) += at(a, {i[0], k}) * at(b, {k, i[1]});
+    double& sum = at(y, i);
+    for (int64_t k = 0; k < a.shape[1]; ++k) sum += at(a, i[0], k) * at(b, k, i[1]);
   });
   return y;
 }
@@ -75,7 +79,7 @@ Array conv2d(const Array& x, const Array& weight, const Array& bias, const Conv2
     for_window(g, i[1], i[2], [&](int64_t h, int64_t w, int64_t kh, int64_t kw) {
       if (!inside(x.shape, h, w)) return;
       for (int64_t c = 0; c < in_per_group; ++c) {
-        sum += at(x, {i[0], h, w, group * in_per_group + c}) * at(weight, {i[3], kh, kw, c});
+        sum += at(x, i[0], h, w, group * in_per_group + c) * at(weight, i[3], kh, kw, c);
       }
     });
     at(y, i) = sum;
@@ -89,7 +93,7 @@ Array max_pool2d(const Array& x, const Pool2dOptions& options) {
   for_each_index(y.shape, [&](const Index& i) {
     double largest = -std::numeric_limits<double>::infinity();
     for_window(g, i[1], i[2], [&](int64_t h, int64_t w, int64_t, int64_t) {
-      if (inside(x.shape, h, w)) largest = std::max(largest, at(x, {i[0], h, w, i[3]}));
+      if (inside(x.shape, h, w)) largest = std::max(largest, at(x, i[0], h, w, i[3]));
     });
     at(y, i) = largest;
   });
@@ -106,7 +110,7 @@ Array avg_pool2d(const Array& x, const Pool2dOptions& options) {
       // In ceil mode a window may reach past the padding: that part never counts.
       const bool in_padded = h < x.shape[1] + g.padding.first && w < x.shape[2] + g.padding.second;
       count += options.count_padding ? in_padded : inside(x.shape, h, w);
-      if (inside(x.shape, h, w)) sum += at(x, {i[0], h, w, i[3]});
+      if (inside(x.shape, h, w)) sum += at(x, i[0], h, w, i[3]);
     });
     at(y, i) = sum / static_cast<double>(count);
   });

@@ -34,10 +34,10 @@ TEST_CASE("from_strided copies any strides", "[tensor]") {
   const auto strided = [&](const Shape& shape, std::vector<int64_t> strides, int64_t offset = 0) {
     return Tensor::from_strided(host.data() + offset, shape, std::span<const int64_t>(strides)).to_vector<float>();
   };
-  CHECK(strided({3, 2}, {1, 3}) == Floats{0, 3, 1, 4, 2, 5});    // transposed
-  CHECK(strided({2, 2}, {3, 1}, 1) == Floats{1, 2, 4, 5});       // a column range
-  CHECK(strided({2, 3}, {0, 1}) == Floats{0, 1, 2, 0, 1, 2});    // expanded
-  CHECK(strided({3}, {-2}, 5) == Floats{5, 3, 1});               // backwards
+  CHECK(strided({3, 2}, {1, 3}) == Floats{0, 3, 1, 4, 2, 5});  // transposed
+  CHECK(strided({2, 2}, {3, 1}, 1) == Floats{1, 2, 4, 5});     // a column range
+  CHECK(strided({2, 3}, {0, 1}) == Floats{0, 1, 2, 0, 1, 2});  // expanded
+  CHECK(strided({3}, {-2}, 5) == Floats{5, 3, 1});             // backwards
   CHECK(strided({}, {}) == Floats{0});
   CHECK(strided({0, 2}, {1, 1}).empty());
   CHECK(error_of([&] { strided({2, 3}, {1}); }) == "from_strided: expected 2 strides for shape [2, 3], got 1");
@@ -86,7 +86,8 @@ TEST_CASE("copy_from converts dtypes and checks shapes", "[tensor]") {
 
 TEST_CASE("Access to elements checks dtype and count", "[tensor]") {
   const Tensor x = zeros({2});
-  CHECK(error_of([&] { x.data<double>(); }) == "data: expected float64, got a tensor [2] of float32; convert it with to(Dtype::float64)");
+  CHECK(error_of([&] { x.data<double>(); }) ==
+        "data: expected float64, got a tensor [2] of float32; convert it with to(Dtype::float64)");
   CHECK(error_of([&] { x.item(); }) == "item: expected a single element, got [2]");
   CHECK(error_of([] { Tensor().shape(); }) == "tensor: an empty Tensor was used; give it values first");
   CHECK_FALSE(Tensor().defined());

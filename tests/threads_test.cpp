@@ -18,7 +18,8 @@ TEST_CASE("TANDEM_CPU_PATH chooses the kernels", "[threads][ops]") {
   const std::string path = cpu_path();
   CHECK((path == "x86-64" || path == "avx2" || path == "avx512"));
   const char* wanted = std::getenv("TANDEM_CPU_PATH");
-  if (wanted && (std::string(wanted) == "x86-64" || (std::string(wanted) == "avx2" && __builtin_cpu_supports("avx2")))) CHECK(path == wanted);
+  if (wanted && (std::string(wanted) == "x86-64" || (std::string(wanted) == "avx2" && __builtin_cpu_supports("avx2"))))
+    CHECK(path == wanted);
 }
 
 TEST_CASE("The machine is described", "[threads]") {

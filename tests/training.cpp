@@ -13,7 +13,9 @@ namespace tandem::test {
 Trained train(const Dataset& data, const TrainOptions& options) {
   const ModelText text = model_text(options.model, options.batch_norm);
   Trained run{build(text.layers, data.sample_shape(), {.seed = options.seed, .init = text.init}), {}};
-  DataLoader loader(data, {.batch_size = options.batch_size, .seed = options.seed, .last_batch = LastBatch::drop,
+  DataLoader loader(data, {.batch_size = options.batch_size,
+                           .seed = options.seed,
+                           .last_batch = LastBatch::drop,
                            .prefetch = options.prefetch});
   SGD sgd(run.model->parameters(), {.lr = options.lr, .momentum = 0.9});
   const Schedule schedule{.kind = Schedule::Kind::cosine, .total_steps = options.epochs * loader.batches()};

@@ -65,7 +65,7 @@ edit relu.json 's/("expect":\{"y":\{"shape":\[3,4,2\],"data":\[)-?[\d.e-]+/$1"na
 edit bn_generated.json 's/8\.334915899421958e-08/8.36e-08/' && expect 1 "batch_var[0]: got" "$folder/bn_generated.json"
 edit bn_generated.json 's/1\.00034106/1.00034107/' && expect 1 "x_check[0]" "$folder/bn_generated.json"
 edit bn_keras.json 's/0\.010000000000000009/0.01001/' && expect 1 "pytorch_momentum[0]: got" "$folder/bn_keras.json"
-edit optimizers.json 's/("p_after_step":\{"shape":\[10,5\],"data":\[)(-?[\d.e-]+)/$1.($2+1e-8)/e' && expect 1 "p[0]: got" "$folder/optimizers.json"
+edit optimizers.json 's/("p_after_step":\{"shape":\[10,5\],"data":\[)(-?[\d.e-]+)/$1.($2+1e-8)/e' && expect 1 "p_after_step[0]: got" "$folder/optimizers.json"
 edit networks.json 's/1\.3160337473874815/1.3160337483/' && expect 1 "loss of step 3.0[0]: got" "$folder/networks.json"
 edit networks.json 's/"num_batches_tracked":5/"num_batches_tracked":4/' && expect 1 "final[1].num_batches_tracked[0]: got 5, want 4" "$folder/networks.json"
 edit contracts.json 's/"mode":"train","x_shape":\[3\],"expect":"error"/"mode":"train","x_shape":[3],"expect":"ok"/' &&

@@ -1,4 +1,6 @@
 // batch_norm, batch_norm_generated, batch_norm_shared, batch_norm_contract, momentum_conversion.
+#include "tandem/layers/batch_norm.h"
+
 #include <fmt/format.h>
 
 #include <cmath>
@@ -7,7 +9,6 @@
 #include "tandem/core/autograd.h"
 #include "tandem/core/error.h"
 #include "tandem/core/random.h"
-#include "tandem/layers/batch_norm.h"
 #include "vector_case.h"
 
 namespace tandem::vectors {
@@ -36,7 +37,9 @@ BatchNorm layer_of(const Json& config, Dtype dtype) {
   if (config.contains("eps")) o.eps = number(config["eps"]);
   if (config.contains("momentum")) {
     const Json& m = config["momentum"];
-    o.momentum = m.is_null() ? Momentum::cumulative() : keras ? Momentum::keras(number(m)) : Momentum::pytorch(number(m));
+    o.momentum = m.is_null() ? Momentum::cumulative()
+                 : keras     ? Momentum::keras(number(m))
+                             : Momentum::pytorch(number(m));
   }
   o.scale = flag(config, keras ? "scale" : "affine", true);
   o.shift = flag(config, keras ? "center" : "affine", true);
@@ -75,8 +78,10 @@ RunningStats batch_statistics(const Tensor& x, int channel_axis) {
   RunningStats from[2];
   for (int start : {0, 1}) {
     RunningStats& s = from[start];
-    s = {full(channels, start, {.dtype = x.dtype()}), full(channels, start, {.dtype = x.dtype()}), zeros({}, {.dtype = Dtype::int64})};
-    batch_norm(x, {}, {}, s, {.momentum = {1}, .unbiased_running_var = false, .channel_axis = channel_axis, .allow_one_value = true});
+    s = {full(channels, start, {.dtype = x.dtype()}), full(channels, start, {.dtype = x.dtype()}),
+         zeros({}, {.dtype = Dtype::int64})};
+    batch_norm(x, {}, {}, s,
+               {.momentum = {1}, .unbiased_running_var = false, .channel_axis = channel_axis, .allow_one_value = true});
   }
   // Equal where the batch replaced the start, else NaN.
   for (auto part : {&RunningStats::mean, &RunningStats::var}) {
@@ -126,17 +131,18 @@ void run_step(Case& c, BatchNorm& layer, const Json& step, const std::string& wh
     const Json& view = step["x_view"];
     const std::vector<double> storage = c.tensor(view.at("storage")).to(Dtype::float64).to_vector<double>();
     const auto strides = view.at("strides").get<std::vector<int64_t>>();
-    const Tensor copied = Tensor::from_strided(storage.data() + view.at("offset").get<int64_t>(), shape_of(view.at("shape")),
-                                               std::span<const int64_t>(strides));
+    const Tensor copied = Tensor::from_strided(storage.data() + view.at("offset").get<int64_t>(),
+                                               shape_of(view.at("shape")), std::span<const int64_t>(strides));
     if (copied.shape() != x.shape() || copied.to_vector<double>() != x.to(Dtype::float64).to_vector<double>())
       c.fail(where + "x_view: the strided data, copied on entry, differ from x");
     x = copied.to(c.dtype());
   }
   x.set_requires_grad(true);
   const bool tracked = layer.running_mean.defined();
-  const Tensor mean_before = tracked ? layer.running_mean.clone() : Tensor(), var_before = tracked ? layer.running_var.clone() : Tensor();
+  const Tensor mean_before = tracked ? layer.running_mean.clone() : Tensor(),
+               var_before = tracked ? layer.running_var.clone() : Tensor();
   const Tensor y = layer(x);
-  y.backward(c.tensor(step.at("dy")));
+  if (step.contains("dy")) y.backward(c.tensor(step["dy"]));
 
   const Json& expect = step.at("expect");
   if (c.has_tag("nonfinite") && tracked) {
@@ -161,7 +167,9 @@ Tensor generate(const Case& c, const Json& rule) {
   const auto seed = rule.at("seed").get<uint64_t>();
   const double center = number(rule.at("center")), scale = number(rule.at("scale"));
   Tensor x = empty(shape_of(rule.at("shape")), {.dtype = c.dtype()});
-  auto value = [&](uint64_t i) { return center + scale * (static_cast<double>(splitmix64(seed + i) >> 11) * 0x1p-53 - 0.5); };
+  auto value = [&](uint64_t i) {
+    return center + scale * (static_cast<double>(splitmix64(seed + i) >> 11) * 0x1p-53 - 0.5);
+  };
   if (c.dtype() == Dtype::float32) {
     float* data = x.mutable_data<float>();
     for (int64_t i = 0; i < x.numel(); ++i) data[i] = static_cast<float>(value(i));
@@ -178,7 +186,8 @@ Tensor pick(const Tensor& x, const std::vector<int32_t>& at) {
 }
 
 // [[index, value], ...] against x.
-void compare_at(Case& c, const std::string& quantity, const std::string& tolerance, const Json& pairs, const Tensor& x) {
+void compare_at(Case& c, const std::string& quantity, const std::string& tolerance, const Json& pairs,
+                const Tensor& x) {
   std::vector<int32_t> at;
   Json want = Json::array();
   for (const Json& pair : pairs) {
@@ -215,15 +224,19 @@ void check_batch_norm_generated(Case& c) {
   const int axis = c["channel_axis"].get<int>();
   const RunningStats batch = batch_statistics(x, axis);
   const auto channels = c["expect"].at("channels").get<std::vector<int32_t>>();
-  const Results per_channel = {{"batch_mean", batch.mean}, {"batch_var", batch.var},
+  const Results per_channel = {{"batch_mean", batch.mean},           {"batch_var", batch.var},
                                {"running_mean", layer.running_mean}, {"running_var", layer.running_var},
-                               {"moving_mean", layer.running_mean}, {"moving_variance", layer.running_var}};
+                               {"moving_mean", layer.running_mean},  {"moving_variance", layer.running_var}};
   for (const auto& [name, want] : c["expect"].items()) {
     if (name == "channels") continue;
-    if (name == "y_at") compare_at(c, "y", "y", want, y);
-    else if (name == "num_batches_tracked") c.compare(name, name, want, layer.num_batches_tracked);
-    else if (per_channel.count(name)) c.compare(name, name, want, pick(per_channel.at(name), channels));
-    else c.fail(fmt::format("{}: expected by the file, but this runner has no such result", name));
+    if (name == "y_at")
+      compare_at(c, "y", "y", want, y);
+    else if (name == "num_batches_tracked")
+      c.compare(name, name, want, layer.num_batches_tracked);
+    else if (per_channel.count(name))
+      c.compare(name, name, want, pick(per_channel.at(name), channels));
+    else
+      c.fail(fmt::format("{}: expected by the file, but this runner has no such result", name));
   }
 }
 

@@ -83,8 +83,13 @@ class Reporter {
   }
   void counts(const Counts& n) const {
     if (json_) {
-      fmt::print("{}\n", Json{{"passed", n.passed}, {"failed", n.failed}, {"skipped", n.skipped}, {"missed", n.missed},
-                              {"best_reached", n.best_reached}, {"best_offered", n.best_offered}}.dump());
+      fmt::print("{}\n", Json{{"passed", n.passed},
+                              {"failed", n.failed},
+                              {"skipped", n.skipped},
+                              {"missed", n.missed},
+                              {"best_reached", n.best_reached},
+                              {"best_offered", n.best_offered}}
+                             .dump());
       return;
     }
     std::string skipped;
@@ -123,9 +128,12 @@ void run_case(Case& c, const Reporter& reporter, Counts& counts) {
     counts.best_reached += c.best_failures().empty();
     for (const std::string& message : c.best_failures()) reporter.line("below the best level", c.id(), message);
   }
-  if (ok) ++counts.passed;
-  else if (c.has_tag("stretch")) ++counts.missed;
-  else ++counts.failed;
+  if (ok)
+    ++counts.passed;
+  else if (c.has_tag("stretch"))
+    ++counts.missed;
+  else
+    ++counts.failed;
   reporter.result(c, ok ? "passed" : c.has_tag("stretch") ? "missed" : "failed", c.failures());
 }
 
@@ -172,11 +180,16 @@ Options parse(int argc, char** argv) {
       if (i + 1 >= argc) throw FormatError(word + " needs a value");
       return argv[++i];
     };
-    if (word == "--device") options.device = Device::parse(value());
-    else if (word == "--tag") options.tag = value();
-    else if (word == "--json") options.json = true;
-    else if (word.rfind("--", 0) == 0) throw FormatError("unknown flag " + word);
-    else options.paths.push_back(word);
+    if (word == "--device")
+      options.device = Device::parse(value());
+    else if (word == "--tag")
+      options.tag = value();
+    else if (word == "--json")
+      options.json = true;
+    else if (word.rfind("--", 0) == 0)
+      throw FormatError("unknown flag " + word);
+    else
+      options.paths.push_back(word);
   }
   if (options.paths.empty()) throw FormatError("no PATH given");
   return options;
@@ -209,7 +222,8 @@ int main(int argc, char** argv) {
   try {
     options = parse(argc, argv);
   } catch (const std::exception& error) {
-    fmt::print(stderr, "tandem_vectors: {}\nusage: tandem_vectors PATH... [--device D] [--tag T] [--json]\n", error.what());
+    fmt::print(stderr, "tandem_vectors: {}\nusage: tandem_vectors PATH... [--device D] [--tag T] [--json]\n",
+               error.what());
     return 2;
   }
   try {

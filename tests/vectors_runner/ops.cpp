@@ -1,7 +1,8 @@
 // linear, conv2d, relu, cross_entropy, pooling.
+#include "tandem/core/ops.h"
+
 #include <fmt/format.h>
 
-#include "tandem/core/ops.h"
 #include "vector_case.h"
 
 namespace tandem::vectors {
@@ -39,8 +40,9 @@ void check_linear(Case& c) {
   Tensor y = linear(rows, weight, bias);
   if (x.rank() != 2) y = y.reshape(x.shape().with(x.rank() - 1, out));
   y.backward(c.tensor(c["dy"]));
-  c.compare_all("", c["expect"],
-                {{"y", y}, {"dx", x.grad()}, {"dweight", weight.grad()}, {"dbias", bias.defined() ? bias.grad() : bias}});
+  c.compare_all(
+      "", c["expect"],
+      {{"y", y}, {"dx", x.grad()}, {"dweight", weight.grad()}, {"dbias", bias.defined() ? bias.grad() : bias}});
 }
 
 void check_conv2d(Case& c) {
@@ -52,8 +54,9 @@ void check_conv2d(Case& c) {
   if (c.has("groups")) options.groups = c["groups"].get<int64_t>();
   const Tensor y = channels_first(conv2d(channels_last(x), channels_last(weight), bias, options));
   y.backward(c.tensor(c["dy"]));
-  c.compare_all("", c["expect"],
-                {{"y", y}, {"dx", x.grad()}, {"dweight", weight.grad()}, {"dbias", bias.defined() ? bias.grad() : bias}});
+  c.compare_all(
+      "", c["expect"],
+      {{"y", y}, {"dx", x.grad()}, {"dweight", weight.grad()}, {"dbias", bias.defined() ? bias.grad() : bias}});
 }
 
 void check_relu(Case& c) {
@@ -69,9 +72,12 @@ void check_cross_entropy(Case& c) {
   CrossEntropyOptions options;
   if (c.has("label_smoothing")) options.label_smoothing = number(c["label_smoothing"]);
   const std::string reduction = c["reduction"].get<std::string>();
-  if (reduction == "none") options.reduction = Reduction::none;
-  else if (reduction == "sum") options.reduction = Reduction::sum;
-  else if (reduction != "mean") throw FormatError(fmt::format("unknown reduction \"{}\"", reduction));
+  if (reduction == "none")
+    options.reduction = Reduction::none;
+  else if (reduction == "sum")
+    options.reduction = Reduction::sum;
+  else if (reduction != "mean")
+    throw FormatError(fmt::format("unknown reduction \"{}\"", reduction));
 
   Tensor rows = logits;  // [N, C, ...] as [N * ..., C]
   if (logits.rank() > 2) {
@@ -86,7 +92,9 @@ void check_cross_entropy(Case& c) {
   loss.backward(dloss.is_object() ? c.tensor(dloss) : full(loss.shape(), number(dloss), {.dtype = c.dtype()}));
   const std::vector<int32_t> best = argmax(rows);
   c.compare_all("", c["expect"],
-                {{"loss", loss}, {"dlogits", logits.grad()}, {"argmax", Tensor::from(best, {static_cast<int64_t>(best.size())})}});
+                {{"loss", loss},
+                 {"dlogits", logits.grad()},
+                 {"argmax", Tensor::from(best, {static_cast<int64_t>(best.size())})}});
 }
 
 void check_max_pool2d(Case& c) { compare_pool(c, max_pool2d); }

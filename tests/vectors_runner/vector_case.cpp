@@ -40,8 +40,9 @@ std::string worst_of(const std::string& quantity, const std::vector<double>& got
     if (e > excess(got[worst], want[worst], rtol, atol)) worst = i;
   }
   if (beyond == 0) return "";
-  return fmt::format("{}[{}]: got {:.17g}, want {:.17g} (tolerance {} relative, {} absolute; {} of {} values are beyond)",
-                     quantity, worst, got[worst], want[worst], rtol, atol, beyond, want.size());
+  return fmt::format(
+      "{}[{}]: got {:.17g}, want {:.17g} (tolerance {} relative, {} absolute; {} of {} values are beyond)", quantity,
+      worst, got[worst], want[worst], rtol, atol, beyond, want.size());
 }
 
 }  // namespace
@@ -115,14 +116,15 @@ void Case::compare(const std::string& quantity, const std::string& tolerance, co
     best_failures_.push_back(line);
 }
 
-void Case::compare_all(const std::string& where, const Json& expect, const Results& results) {
+void Case::compare_all(const std::string& where, const Json& expect, const Results& results,
+                       const std::string& tolerance) {
   if (!expect.is_object()) throw FormatError(fmt::format("{}: expected an object, got {}", where, expect.dump()));
   for (const auto& [name, want] : expect.items()) {
     const auto found = results.find(name);
     if (found == results.end() || !found->second.defined())
       fail(fmt::format("{}{}: expected by the file, but this runner has no such result", where, name));
     else
-      compare(where + name, name, want, found->second);
+      compare(where + name, tolerance.empty() ? name : tolerance, want, found->second);
   }
 }
 

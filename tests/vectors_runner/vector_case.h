@@ -46,8 +46,10 @@ class Case {
   // ---- comparison ----
   // `got` with `want` (a tensor, a list or a number), within tol[tolerance]; converted to float64.
   void compare(const std::string& quantity, const std::string& tolerance, const Json& want, const Tensor& got);
-  // Everything that `expect` names, with the result of that name; one that `results` lacks is a failure.
-  void compare_all(const std::string& where, const Json& expect, const Results& results);
+  // Everything that `expect` names, with the result of that name; one that `results` lacks is a failure. Under
+  // the tolerance of the same name, or under `tolerance` if it is given.
+  void compare_all(const std::string& where, const Json& expect, const Results& results,
+                   const std::string& tolerance = "");
   void fail(const std::string& sentence) { failures_.push_back(sentence); }
   void count_check() { ++checks_; }  // of a check that is not a comparison
 
