@@ -112,6 +112,7 @@ Node::~Node() {
   std::vector<std::shared_ptr<Node>> queue;
   draining = &queue;
   hand_over(queue);
+  vjp = nullptr;  // may itself hold tensors of the graph
   while (!queue.empty()) {
     auto node = std::move(queue.back());
     queue.pop_back();

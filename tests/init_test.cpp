@@ -161,7 +161,7 @@ TEST_CASE("Batch norm in every single place, and other layers, move no other par
   }
 }
 
-TEST_CASE("Another seed or another name draws other values; the same ones draw the same") {
+TEST_CASE("Another seed or another name draws other values, and the same ones the same") {
   const auto weights = [](uint64_t seed, const std::string& text) {
     const auto model = build(text, {4}, {.seed = seed});
     return all_values(*model);

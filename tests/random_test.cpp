@@ -36,7 +36,7 @@ TEST_CASE("Neighbouring seeds and names give unrelated streams", "[random]") {
   }
 }
 
-TEST_CASE("uniform is in [0, 1) with the right moments", "[random]") {
+TEST_CASE("uniform is at least 0 and below 1, with the right moments", "[random]") {
   const Stream s(3, "test");
   double mean = 0, square = 0, low = 1, high = 0;
   const int n = 100000;
