@@ -68,7 +68,7 @@ int run(Options& o) {
     json["confusion"] = confusion_json(e);
     print(json.dump() + "\n");
   } else {
-    print(fmt::format("{} on {} ({}): accuracy {} ({} of {}), loss {:.4f}\n\n{}", file.path, part.name, o.split,
+    print(fmt::format("{} on {} ({})\naccuracy {} ({} of {}), loss {:.4f}\n\n{}", file.path, part.name, o.split,
                       styled(stdout, Style::bold, fmt::format("{:.2f} %", 100 * e.accuracy)), e.correct, e.count,
                       e.loss, confusion_table(e)));
   }

@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "exit_code.h"
+#include "table.h"
 #include "tandem/core/text.h"
 
 namespace tandem {
@@ -19,41 +20,46 @@ std::string full_name(const CLI::App& app) {
 
 // `left`, then `text` from kColumn on, wrapped at kWidth.
 std::string entry(const std::string& left, const std::string& text) {
-  std::string out, line = "  " + left;
-  if (line.size() + 1 >= kColumn) {
-    out = line + "\n";
-    line.clear();
-  }
-  line.resize(kColumn, ' ');
-  std::istringstream words(text);
-  bool first = true;
-  for (std::string word; words >> word; first = false) {
-    if (!first && line.size() + 1 + word.size() > kWidth) {
+  const std::string head = "  " + left;
+  const std::string body = wrap(text, kWidth, kColumn);
+  if (head.size() + 1 >= kColumn) return head + "\n" + body;
+  return head + body.substr(head.size());
+}
+
+// The lines "command    what it does" of a footer, in two columns if they fit, else one above the other.
+std::string examples(const std::string& footer) {
+  std::string out;
+  std::istringstream lines(footer);
+  for (std::string line; std::getline(lines, line);) {
+    const size_t gap = line.find("   ", line.find_first_not_of(' '));
+    if (line.size() > kWidth && gap != std::string::npos) {
+      out += line.substr(0, gap) + "\n      " + line.substr(line.find_first_not_of(' ', gap)) + "\n";
+    } else {
       out += line + "\n";
-      line.assign(kColumn, ' ');
-      first = true;
     }
-    line += (first ? "" : " ") + word;
   }
-  return out + line + "\n";
+  return out;
 }
 
 // "-b, --batch-size N": further long names are aliases and not shown.
 std::string flag_name(const CLI::Option& option) {
-  if (option.get_positional()) return option.get_name(true);
   std::string name = option.get_snames().empty() ? "    " : "-" + option.get_snames()[0];
   if (!option.get_lnames().empty()) {
     name += (option.get_snames().empty() ? "--" : ", --") + option.get_lnames()[0];
   }
-  return option.get_type_size() > 0 ? name + " " + option.get_type_name() : name;
+  return option.get_items_expected_max() > 0 ? name + " " + option.get_type_name() : name;
 }
 
 std::string flags(const CLI::App& app) {
-  std::string out, general;
+  std::string out, arguments, general;
+  for (const CLI::Option* option : app.get_options()) {
+    if (option->get_positional()) arguments += entry(option->get_name(true), option->get_description());
+  }
+  if (!arguments.empty()) out += "\nArguments:\n" + arguments;
   for (const std::string& group : app.get_groups()) {
     std::string entries;
     for (const CLI::Option* option : app.get_options()) {
-      if (option->get_group() != group || group.empty()) continue;
+      if (option->get_group() != group || option->get_positional()) continue;
       const std::string value = option->get_default_str();
       entries += entry(flag_name(*option),
                        option->get_description() + (value.empty() ? "" : " [" + value + "]"));
@@ -84,8 +90,8 @@ std::string hint(const std::string& word, const std::vector<std::string>& known,
 }  // namespace
 
 std::string help_text(const CLI::App& app, bool brief) {
-  std::string out = app.get_description() + "\n\n" + usage(app);
-  if (!app.get_footer().empty()) out += "\nExamples:\n" + app.get_footer();
+  std::string out = wrap(app.get_description(), kWidth) + "\n" + usage(app);
+  if (!app.get_footer().empty()) out += "\nExamples:\n" + examples(app.get_footer());
   std::string commands;
   for (const CLI::App* command : app.get_subcommands(nullptr)) {
     const std::string text = command->get_description();

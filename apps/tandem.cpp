@@ -22,6 +22,7 @@ void add_commands(CLI::App& program, Action& action) {
       "  tandem compare --preset quick         with and without batch norm, 5 seeds\n"
       "  tandem eval runs/NAME                 test accuracy and confusion matrix\n"
       "  tandem data fetch mnist               download MNIST\n");
+  program.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);  // of a flag given twice
   program.require_subcommand(0, 1);
   program.allow_extras();  // so that refuse_unknown() can name the nearest word; subcommands inherit it
   for (auto* add : {add_train, add_compare, add_eval, add_predict, add_inspect, add_data, add_bench,

@@ -38,10 +38,10 @@ int64_t count(const std::vector<Parameter>& parameters) {
 std::string parameter_line(Module& model, const TrainSettings& s, const Dataset& data) {
   const int64_t n = count(model.parameters());
   if (!s.bn) return fmt::format("{} without batch norm", group_digits(n));
-  TrainSettings plain = s;
-  plain.layers = without_batch_norm(s.layers);
+  // Only to be counted, so its weights need not be drawn.
+  const auto plain = build(without_batch_norm(s.layers), data.sample_shape(), {.init = Init::zeros()});
   return fmt::format("{} with batch norm, {} without\n            (no bias before a batch norm: its gradient is 0)",
-                     group_digits(n), group_digits(count(make_model(plain, data)->parameters())));
+                     group_digits(n), group_digits(count(plain->parameters())));
 }
 
 std::string decay_line(const std::vector<Parameter>& parameters, const TrainSettings& s) {

@@ -23,10 +23,12 @@ namespace fs = std::filesystem;
 namespace {
 
 std::vector<std::string> environment(const TempDir& folder, const ProgramOptions& options) {
-  std::vector<std::string> variables = {"HOME=" + folder.path(), "XDG_CACHE_HOME=" + folder.file("cache"),
-                                        "PATH=/usr/bin:/bin", "TERM=xterm", "OPENBLAS_NUM_THREADS=1"};
-  for (const auto& [name, value] : options.environment) variables.push_back(name + "=" + value);
-  return variables;
+  std::map<std::string, std::string> variables = options.environment;
+  variables.insert({{"HOME", folder.path()}, {"XDG_CACHE_HOME", folder.file("cache")}, {"PATH", "/usr/bin:/bin"},
+                    {"TERM", "xterm"}});
+  std::vector<std::string> lines;
+  for (const auto& [name, value] : variables) lines.push_back(name + "=" + value);
+  return lines;
 }
 
 std::vector<char*> pointers(const std::vector<std::string>& texts) {
