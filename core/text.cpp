@@ -85,7 +85,7 @@ std::string did_you_mean(std::string_view word, const std::vector<std::string>& 
 std::string group_digits(int64_t n) {
   std::string digits = std::to_string(n);
   for (auto i = static_cast<int64_t>(digits.size()) - 3; i > (n < 0 ? 1 : 0); i -= 3) {
-    digits.insert(static_cast<size_t>(i), ",");
+    digits.insert(static_cast<size_t>(i), 1, ',');
   }
   return digits;
 }
