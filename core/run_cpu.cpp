@@ -1,8 +1,8 @@
 // Every CPU kernel exists three times (see core/cpu/): this file picks the copy for this machine.
+#include <fmt/format.h>
+
 #include <cstdlib>
 #include <cstring>
-
-#include <fmt/format.h>
 
 #include "tandem/core/error.h"
 #include "tandem/core/kernels.h"
@@ -28,8 +28,8 @@ constexpr const char* kNames[] = {"x86-64", "avx2", "avx512"};
 
 Path best_path() {
   __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                    __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
+                    __builtin_cpu_supports("bmi2");
   const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
                       __builtin_cpu_supports("avx512vl");
@@ -59,13 +59,10 @@ Path path() {
 
 const char* cpu_path() { return kNames[path()]; }
 
-#define TANDEM_RUN(K)                           \
-  void run(Cpu, const K& k) {                   \
-    switch (path()) {                           \
-      case kX86_64: return x86_64::run(k);      \
-      case kAvx2: return avx2::run(k);          \
-      case kAvx512: return avx512::run(k);      \
-    }                                           \
+#define TANDEM_RUN(K)                                                           \
+  void run(Cpu, const K& k) {                                                   \
+    const Path p = path();                                                      \
+    p == kAvx512 ? avx512::run(k) : p == kAvx2 ? avx2::run(k) : x86_64::run(k); \
   }
 TANDEM_KERNELS(TANDEM_RUN)
 

@@ -3,7 +3,8 @@
 namespace tandem::TANDEM_CPU_PATH {
 namespace {
 
-// x as [rows, pre, channels, inner]; value i of channel c of pixel p (= row * pre + ..) is x[(p * channels + c) * inner + i].
+// x as [rows, pre, channels, inner]. A pixel is one (row, pre): value i of its channel c is
+// x[(pixel * channels + c) * inner + i].
 struct Layout {
   int64_t rows, pre, channels, inner;
 

@@ -25,7 +25,7 @@ struct Geometry {
   }
 };
 
-// The places [begin, end) of a window's `kernel` along one axis that lie inside the image: 0 <= origin + k * dilation < extent.
+// Which of a window's `kernel` places along one axis, origin + k * dilation, lie inside [0, extent): k in [begin, end).
 struct Range {
   int64_t begin, end;
 };

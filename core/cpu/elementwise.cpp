@@ -52,24 +52,36 @@ void run(const Scale& k) {
 
 namespace {
 
-template <UnaryOp op>
-void unary(const Unary& k) {
-  floating(k.x.dtype, [&](auto zero) {
-    using T = decltype(zero);
-    const T* x = k.x.as<T>();
-    T* y = k.y.as<T>();
-    for_elements(k.y.dims.numel(), [=](int64_t i) { y[i] = scalar::unary<op>(x[i]); });
-  });
-}
+template <auto V>
+struct Constant {
+  static constexpr auto value = V;
+};
 
-template <UnaryOp op>
-void unary_grad(const UnaryGrad& k) {
-  floating(k.dy.dtype, [&](auto zero) {
-    using T = decltype(zero);
-    const T *saved = k.saved.as<T>(), *dy = k.dy.as<T>();
-    T* dx = k.dx.as<T>();
-    for_elements(k.dx.dims.numel(), [=](int64_t i) { dx[i] = scalar::unary_grad<op>(saved[i], dy[i]); });
-  });
+// f(Constant<op>{}): the loop over the elements is compiled for each op.
+template <class F>
+void for_op(UnaryOp op, const F& f) {
+  switch (op) {
+    case UnaryOp::exp: return f(Constant<UnaryOp::exp>{});
+    case UnaryOp::log: return f(Constant<UnaryOp::log>{});
+    case UnaryOp::sqrt: return f(Constant<UnaryOp::sqrt>{});
+    case UnaryOp::abs: return f(Constant<UnaryOp::abs>{});
+    case UnaryOp::relu: return f(Constant<UnaryOp::relu>{});
+    case UnaryOp::sigmoid: return f(Constant<UnaryOp::sigmoid>{});
+    case UnaryOp::tanh: return f(Constant<UnaryOp::tanh>{});
+  }
+}
+template <class F>
+void for_op(BinaryOp op, const F& f) {
+  switch (op) {
+    case BinaryOp::add: return f(Constant<BinaryOp::add>{});
+    case BinaryOp::sub: return f(Constant<BinaryOp::sub>{});
+    case BinaryOp::mul: return f(Constant<BinaryOp::mul>{});
+    case BinaryOp::div: return f(Constant<BinaryOp::div>{});
+    case BinaryOp::maximum: return f(Constant<BinaryOp::maximum>{});
+    case BinaryOp::minimum: return f(Constant<BinaryOp::minimum>{});
+    case BinaryOp::step: return f(Constant<BinaryOp::step>{});
+    case BinaryOp::equal: return f(Constant<BinaryOp::equal>{});
+  }
 }
 
 // One run of the innermost axis, along which an operand either moves by 1 or stands still.
@@ -90,61 +102,50 @@ void binary_run(const T* a, bool a_moves, const T* b, bool b_moves, T* y, int64_
   }
 }
 
-template <BinaryOp op>
-void binary(const Binary& k) {
+}  // namespace
+
+void run(const Unary& k) {
+  for_op(k.op, [&](auto op) {
+    floating(k.x.dtype, [&](auto zero) {
+      using T = decltype(zero);
+      const T* x = k.x.as<T>();
+      T* y = k.y.as<T>();
+      for_elements(k.y.dims.numel(), [=](int64_t i) { y[i] = scalar::unary<decltype(op)::value>(x[i]); });
+    });
+  });
+}
+
+void run(const UnaryGrad& k) {
+  for_op(k.op, [&](auto op) {
+    floating(k.dy.dtype, [&](auto zero) {
+      using T = decltype(zero);
+      const T *saved = k.saved.as<T>(), *dy = k.dy.as<T>();
+      T* dx = k.dx.as<T>();
+      for_elements(k.dx.dims.numel(),
+                   [=](int64_t i) { dx[i] = scalar::unary_grad<decltype(op)::value>(saved[i], dy[i]); });
+    });
+  });
+}
+
+void run(const Binary& k) {
   const Shape& dims = k.y.dims;
   Walk walk;
   for (int i = 0; i < dims.rank(); ++i) {
     walk.axis(dims[i], broadcast_step(k.a.dims, dims.rank(), i), broadcast_step(k.b.dims, dims.rank(), i));
   }
-  floating(k.y.dtype, [&](auto zero) {
-    using T = decltype(zero);
-    parallel_ranges(walk.numel, kGrain, [&](int64_t begin, int64_t end) {
-      for_runs(walk, begin, end, [&](int64_t i, int64_t ia, int64_t ib, int64_t n) {
-        binary_run<op>(k.a.as<T>() + ia, walk.inner_a() != 0, k.b.as<T>() + ib, walk.inner_b() != 0,
-                       k.y.as<T>() + i, n);
+  const bool a_moves = walk.inner_a() != 0, b_moves = walk.inner_b() != 0;
+  for_op(k.op, [&](auto op) {
+    floating(k.y.dtype, [&](auto zero) {
+      using T = decltype(zero);
+      const T *a = k.a.as<T>(), *b = k.b.as<T>();
+      T* y = k.y.as<T>();
+      parallel_ranges(walk.numel, kGrain, [&](int64_t begin, int64_t end) {
+        for_runs(walk, begin, end, [&](int64_t i, int64_t ia, int64_t ib, int64_t n) {
+          binary_run<decltype(op)::value>(a + ia, a_moves, b + ib, b_moves, y + i, n);
+        });
       });
     });
   });
-}
-
-}  // namespace
-
-void run(const Unary& k) {
-  switch (k.op) {
-    case UnaryOp::exp: return unary<UnaryOp::exp>(k);
-    case UnaryOp::log: return unary<UnaryOp::log>(k);
-    case UnaryOp::sqrt: return unary<UnaryOp::sqrt>(k);
-    case UnaryOp::abs: return unary<UnaryOp::abs>(k);
-    case UnaryOp::relu: return unary<UnaryOp::relu>(k);
-    case UnaryOp::sigmoid: return unary<UnaryOp::sigmoid>(k);
-    case UnaryOp::tanh: return unary<UnaryOp::tanh>(k);
-  }
-}
-
-void run(const UnaryGrad& k) {
-  switch (k.op) {
-    case UnaryOp::exp: return unary_grad<UnaryOp::exp>(k);
-    case UnaryOp::log: return unary_grad<UnaryOp::log>(k);
-    case UnaryOp::sqrt: return unary_grad<UnaryOp::sqrt>(k);
-    case UnaryOp::abs: return unary_grad<UnaryOp::abs>(k);
-    case UnaryOp::relu: return unary_grad<UnaryOp::relu>(k);
-    case UnaryOp::sigmoid: return unary_grad<UnaryOp::sigmoid>(k);
-    case UnaryOp::tanh: return unary_grad<UnaryOp::tanh>(k);
-  }
-}
-
-void run(const Binary& k) {
-  switch (k.op) {
-    case BinaryOp::add: return binary<BinaryOp::add>(k);
-    case BinaryOp::sub: return binary<BinaryOp::sub>(k);
-    case BinaryOp::mul: return binary<BinaryOp::mul>(k);
-    case BinaryOp::div: return binary<BinaryOp::div>(k);
-    case BinaryOp::maximum: return binary<BinaryOp::maximum>(k);
-    case BinaryOp::minimum: return binary<BinaryOp::minimum>(k);
-    case BinaryOp::step: return binary<BinaryOp::step>(k);
-    case BinaryOp::equal: return binary<BinaryOp::equal>(k);
-  }
 }
 
 }  // namespace tandem::TANDEM_CPU_PATH

@@ -55,7 +55,7 @@ void for_elements(int64_t n, const F& f) {
 [[gnu::always_inline]] inline int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
 [[gnu::always_inline]] inline int64_t max(int64_t a, int64_t b) { return a > b ? a : b; }
 
-// The rank, extents and strides of an axis seen as [outer, extent, inner].
+// A tensor seen as [outer, extent, inner] around one axis.
 struct AxisView {
   int64_t outer, extent, inner;
 };
