@@ -85,8 +85,8 @@ std::string cpu_model() {
 
 }  // namespace
 
-RunDir::RunDir(const std::string& out, const std::string& label, bool force) : path_(out) {
-  if (path_.empty()) {
+RunDir::RunDir(const std::string& out, const std::string& label, bool force) : path_(out), auto_named_(out.empty()) {
+  if (auto_named_) {
     path_ = make_unique(label);
   } else {
     std::error_code error;
@@ -114,6 +114,7 @@ RunDir::~RunDir() {
     try {
       remove_run_files(path_);
       if (made_) fs::remove(path_);
+      if (auto_named_) fs::remove("runs");
     } catch (const fs::filesystem_error&) {  // what is in the way stays
     }
   }

@@ -28,7 +28,7 @@ class RunDir {
 
  private:
   std::string path_;
-  bool made_ = true, kept_ = false;
+  bool auto_named_, made_ = true, kept_ = false;
   int lock_ = -1;  // a descriptor of the directory, locked while the run lasts
 };
 

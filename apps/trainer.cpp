@@ -129,8 +129,8 @@ class Training {
     result_.diverged = true;
     result_.model_step = last_good_step_;
     result_.message = fmt::format("training diverged: the {} of step {} is {}; try a smaller --lr ({} now), --warmup "
-                                  "or --clip. The model kept is that of step {}", what, step, value, *settings_.lr,
-                                  last_good_step_);
+                                  "or --clip. The model kept is that of step {}", what, step,
+                                  std::isnan(value) ? "not a number" : "infinite", *settings_.lr, last_good_step_);
   }
 
   Module& model_;
@@ -197,6 +197,10 @@ std::unique_ptr<Sequential> make_model(const TrainSettings& settings, const Data
 }
 
 DataLoader make_loader(const Dataset& data, const TrainSettings& s) {
+  if (s.last_batch == "drop" && *s.batch_size > data.size()) {
+    throw UsageError(fmt::format("--batch-size: expected at most the {} training images of {}, got {}; or use "
+                                 "--last-batch keep", data.size(), data.name, *s.batch_size));
+  }
   return DataLoader(data, {.batch_size = *s.batch_size, .shuffle = true, .seed = s.seed,
                            .last_batch = parse_last_batch(s.last_batch), .shift = s.shift,
                            .device = Device::parse(s.device), .dtype = parse_dtype(s.dtype)});

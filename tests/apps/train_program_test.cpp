@@ -309,6 +309,10 @@ TEST_CASE("What cannot be done leaves no run directory behind") {
     CHECK(outcome.exit_code == 2);
     CHECK_THAT(outcome.err, Contains(text));
   }
+  const Outcome batch = place.train({"--batch-size", "1101"});
+  CHECK(batch.exit_code == 2);
+  CHECK_THAT(batch.err, Contains("--batch-size: expected at most the 1100 training images of mnist, got 1101"));
+  CHECK(place.train({"--warmup", "1000"}).exit_code == 2);
   CHECK(files_in(place.dir.path()) == std::vector<std::string>{"data", "file"});
 }
 
@@ -317,7 +321,7 @@ TEST_CASE("Too little memory is exit code 6") {
   return;  // the sanitizer itself reserves terabytes
 #endif
   const Workplace place;
-  const Outcome outcome = place.train({"--out", "run", "--layers", "dense:20000,relu,dense:20000,relu,dense:10"},
+  const Outcome outcome = place.train({"--out", "run", "--layers", "dense:100,relu,dense:5000000"},
                                       {.max_memory = 1'000'000'000});
   CHECK(outcome.exit_code == 6);
   CHECK(!exists(place.dir.file("run")));

@@ -105,7 +105,8 @@ TEST_CASE("train --help names defaults and hides aliases, which work") {
     CHECK_THAT(help, Contains(text));
   }
   CHECK_THAT(help, !Contains("--learning-rate") && !Contains("--wd"));
-  const Outcome aliases = tandem_program(dir, {"train", "--dataset", "digits", "--dry-run", "--json", "-b", "50",
+  write_small_mnist(dir.file("data"), 600, 100);
+  const Outcome aliases = tandem_program(dir, {"train", "--dataset", "mnist", "--data", "data", "--dry-run", "--json", "-b", "50",
                                                "--learning-rate", "0.25", "--wd", "0.001", "-o", "x", "-j", "1"});
   REQUIRE(aliases.exit_code == 0);
   const auto settings = nlohmann::json::parse(aliases.out);
@@ -139,7 +140,7 @@ TEST_CASE("A result that cannot be printed is a failure") {
 
 TEST_CASE("Colours appear when asked for, and not elsewhere than on a terminal") {
   const TempDir dir;
-  const std::vector<std::string> wrong = {"train", "--color", "always", "--layers", "dense"};
-  CHECK_THAT(tandem_program(dir, wrong).err, Catch::Matchers::StartsWith("\x1b[31mtandem: \x1b[0m"));
-  CHECK_THAT(tandem_program(dir, {"train", "--layers", "dense"}).err, !Contains("\x1b"));
+  CHECK_THAT(tandem_program(dir, {"eval", "nothing", "--color", "always"}).err,
+             Catch::Matchers::StartsWith("\x1b[31mtandem: \x1b[0m"));
+  CHECK_THAT(tandem_program(dir, {"eval", "nothing"}).err, !Contains("\x1b"));
 }
