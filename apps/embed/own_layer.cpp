@@ -50,12 +50,14 @@ double gradient_error() {
 }
 
 int main() {
+  std::printf("swish: gradient error %.1e\n", gradient_error());
   const auto [train, test] = split(make_digits(6000, /*seed=*/1), 1000);
   Sequential model(/*seed=*/1);
   model.add<Flatten>();
   model.add<Dense>(28 * 28, 64);
   model.add<Residual>(64);
   model.add<Dense>(64, 10);
+  std::printf("%s", summary(model, train.sample_shape()).c_str());
   Adam adam(model.parameters(), {.lr = 2e-3});
   DataLoader loader(train, {.batch_size = 64, .seed = 1});
   for (int epoch = 0; epoch < 2; ++epoch) {
@@ -68,7 +70,5 @@ int main() {
   model.eval();
   const NoGrad no_grad;
   const Batch all = DataLoader(test, {.batch_size = test.size()}).batch(0, 0);
-  std::printf("%s", summary(model, test.sample_shape()).c_str());
-  std::printf("test loss %.3f, swish gradient error %.1e\n", cross_entropy(model(all.x), all.y).item(),
-              gradient_error());
+  std::printf("test loss %.3f\n", cross_entropy(model(all.x), all.y).item());
 }
