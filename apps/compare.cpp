@@ -257,7 +257,7 @@ class Experiment {
     if (comparison_.settings.is_null()) {
       const double difference =
           std::max(run_difference(pair.runs[0], pair.runs[1]), weight_difference(*models[0], *models[1]));
-      comparison_.aa_difference = std::max(comparison_.aa_difference, difference);
+      comparison_.aa_difference = std::max(comparison_.aa_difference.value_or(0), difference);
     }
     observer_.on_pair(pair);
   }
@@ -318,12 +318,13 @@ Comparison compare(Comparison comparison, const Splits& data, CompareObserver& o
   const auto start = Clock::now();
   observer.on_start(comparison);
   if (!comparison.settings.is_null()) {
-    comparison.aa_difference = aa_check(comparison, data, [&] { return observer.should_stop(); });
-    if (comparison.aa_difference != 0 && !observer.should_stop())
+    const double difference = aa_check(comparison, data, [&] { return observer.should_stop(); });
+    if (!observer.should_stop()) comparison.aa_difference = difference;
+    if (comparison.aa_difference.value_or(0) != 0)
       throw Error(
           fmt::format("compare: expected two runs of one network from one seed to agree exactly, got a "
                       "difference of {:g} after {} steps; nothing was compared",
-                      comparison.aa_difference, comparison.aa_steps));
+                      difference, comparison.aa_steps));
   }
   Experiment(comparison, data, observer).run_all();
   comparison.seconds = seconds_since(start);

@@ -69,8 +69,9 @@ struct Comparison {
   int64_t total_steps = 0;  // of one run
   int64_t eval_every = 0;   // steps between validations
   // The largest difference between two runs of one network from one seed: over losses, accuracies and final
-  // weights. Anything but 0 means that differences between arms may be chance of the machine.
-  double aa_difference = 0;
+  // weights. Anything but 0 means that differences between arms may be chance of the machine. Unset until two
+  // such runs have ended.
+  std::optional<double> aa_difference;
   int64_t aa_steps = 0;  // of each run that it was taken from
   double seconds = 0;    // of everything
 };

@@ -39,7 +39,7 @@ struct Options {
 // Logs of each run, progress over all of them, signals.
 class Watcher : public CompareObserver {
  public:
-  Watcher(const RunDir& dir, int64_t log_every) : dir_(dir), log_every_(log_every) {}
+  Watcher(RunDir& dir, int64_t log_every) : dir_(dir), log_every_(log_every) {}
 
   void on_start(const Comparison& comparison) override {
     seeds_ = comparison.settings.seeds.size();
@@ -49,6 +49,7 @@ class Watcher : public CompareObserver {
     return std::make_unique<RunLog>(*this, dir_.file(fmt::format("seed{}_{}", seed, arm.id)));
   }
   void on_pair(const SeedPair& pair) override {
+    dir_.keep();
     ++finished_;
     auto test = [&](int arm) {
       const auto& accuracy = pair.runs[arm].test_accuracy;
@@ -75,6 +76,7 @@ class Watcher : public CompareObserver {
       }
     }
     void on_step(const StepRecord& record) override {
+      dir_.keep();
       log_.step(record);
       const int64_t done = ++all_.steps_;
       all_.progress_->update(done, fmt::format("seeds {}/{}", all_.finished_.load(), all_.seeds_));
@@ -87,7 +89,7 @@ class Watcher : public CompareObserver {
     MetricsLog log_;
   };
 
-  const RunDir& dir_;
+  RunDir& dir_;
   const int64_t log_every_;
   StopOnSignal signals_;
   std::unique_ptr<Progress> progress_;
@@ -147,6 +149,8 @@ std::string to_text(const Comparison& c) {
                                      c.pairs.size(), c.pairs.size() == 1 ? "" : "s", group_digits(c.total_steps),
                                      group_digits(c.arms[0].parameters), group_digits(c.arms[1].parameters))) +
                     "\n";
+  if (c.interrupted)
+    out += fmt::format("Interrupted: {} of {} seeds finished.\n\n", c.pairs.size(), c.settings.seeds.size());
   if (c.pairs.empty()) return out + findings(c).front() + "\n";
   out += "SHA-256 of shared initial weights and of the order of batches (first 20 digits;\nequal within a seed):\n\n" +
          hash_table(c) + "\n";
@@ -159,7 +163,7 @@ std::string to_text(const Comparison& c) {
                        "its mean. Steps are known to within {}. Seconds are of training alone{}. A/A difference: "
                        "{:g} after {} steps.",
                        c.pairs.size(), c.pairs.size() == 1 ? "" : "s", c.arms[1].label, c.arms[0].label, c.eval_every,
-                       c.parallel_arms ? ", both arms running at once" : "", c.aa_difference, c.aa_steps));
+                       c.parallel_arms ? ", both arms running at once" : "", *c.aa_difference, c.aa_steps));
   out += "\n";
   for (const std::string& sentence : findings(c)) out += wrap(sentence);
   return out;
@@ -181,11 +185,12 @@ int run(Options options) {
   const Splits data = load_data(settings.training);
   if (!data.notice.empty()) notice(data.notice);
   Comparison plan = plan_comparison(settings, data);
-  const RunDir dir(options.out, fmt::format("compare-{}-{}", settings.preset, data.train.name), options.force);
+  RunDir dir(options.out, fmt::format("compare-{}-{}", settings.preset, data.train.name), options.force);
   if (options.force) remove_old_runs(dir.path());
   Watcher watcher(dir, settings.training.log_every);
   const Comparison comparison = compare(std::move(plan), data, watcher);
   watcher.end_progress();
+  dir.keep();
 
   Json json = to_json(comparison);
   json["settings"] = shared_settings(comparison);
@@ -199,7 +204,7 @@ int run(Options options) {
   print(options.output.json ? json.dump() + "\n"
                             : to_text(comparison) + fmt::format("\nreport: {}\n", dir.file("report.html")));
   if (comparison.interrupted) return 128 + watcher.signal();
-  return comparison.aa_difference == 0 ? kOk : kFailure;
+  return *comparison.aa_difference == 0 ? kOk : kFailure;
 }
 
 }  // namespace

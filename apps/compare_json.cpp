@@ -84,7 +84,7 @@ Json to_json(const Comparison& c) {
           {"preset", c.settings.preset},
           {"dataset", c.dataset},
           {"status", c.interrupted ? "interrupted" : "finished"},
-          {"aa_difference", c.aa_difference},
+          {"aa_difference", or_null(c.aa_difference)},
           {"aa_steps", c.aa_steps},
           {"seeds_asked", c.settings.seeds},
           {"steps", c.total_steps},

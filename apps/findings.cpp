@@ -64,12 +64,12 @@ std::optional<int> highest_target(const Comparison& comparison) {
 std::vector<std::string> null_findings(const Comparison& comparison) {
   const std::string what =
       fmt::format("{} pairs of runs of one network, each pair from one seed", comparison.pairs.size());
-  if (comparison.aa_difference == 0)
+  if (*comparison.aa_difference == 0)
     return {fmt::format("A/A: over {}, every loss, accuracy and final weight agreed: difference exactly 0.", what)};
   return {
       fmt::format("A/A: over {}, losses, accuracies or weights differed by up to {:g}. They must agree exactly; "
                   "no comparison made by this build can be trusted.",
-                  what, comparison.aa_difference)};
+                  what, *comparison.aa_difference)};
 }
 
 std::vector<std::string> divergence_findings(const Comparison& comparison) {
@@ -185,15 +185,15 @@ std::vector<std::string> methods(const Comparison& comparison) {
                ? "Both arms ran at the same time, one thread each, so each felt the other's use of the machine."
                : "The arms ran one after the other, on one thread."),
       fmt::format("The {} test images are read once, at the end; nothing is chosen by them.", comparison.test_count)};
-  sentences.push_back(
-      comparison.settings.is_null()
-          ? fmt::format("A/A difference: the largest over all losses, accuracies and final weights of both runs, {} "
-                        "steps each.",
-                        comparison.aa_steps)
-          : fmt::format(
-                "A/A check before the comparison: two runs of {} steps of each arm from one seed differed by {:g} in "
-                "losses, accuracies and weights.",
-                comparison.aa_steps, comparison.aa_difference));
+  if (comparison.settings.is_null())
+    sentences.push_back(fmt::format(
+        "A/A difference: the largest over all losses, accuracies and final weights of both runs, {} steps each.",
+        comparison.aa_steps));
+  else if (comparison.aa_difference)
+    sentences.push_back(fmt::format(
+        "A/A check before the comparison: two runs of {} steps of each arm from one seed differed by {:g} in "
+        "losses, accuracies and weights.",
+        comparison.aa_steps, *comparison.aa_difference));
   return sentences;
 }
 
@@ -205,8 +205,8 @@ std::vector<std::string> limits(const Comparison& comparison) {
   return {"It does not show why: nothing here measures internal covariate shift, smoothness or gradients.",
           "It compares the arms at one learning rate, the same for both. With a rate tuned for each arm the difference "
           "may be smaller or reversed.",
-          "It holds for this network, data set, batch size and number of steps; small batches and long training are "
-          "known to change the picture.",
+          "It holds for this network, data set, batch size and number of steps, and says nothing about "
+          "others.",
           "The intervals describe variation over seeds, not over data sets, and each is at 95 % on its own: of many "
           "quantities, some will exclude 0 by chance."};
 }

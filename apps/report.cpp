@@ -83,7 +83,8 @@ std::string row_html(const std::vector<std::string>& cells, const char* tag = "t
 
 std::string list_html(const std::vector<std::string>& sentences) {
   std::string out = "<ul>\n";
-  for (const auto& sentence : sentences) out += "<li>" + escape_markup(sentence) + "</li>\n";
+  for (const auto& sentence : sentences)
+    out += "<li>" + replace_all(escape_markup(sentence), "+-", "&plusmn;") + "</li>\n";
   return out + "</ul>\n";
 }
 

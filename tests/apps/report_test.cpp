@@ -47,6 +47,7 @@ Comparison make_comparison(const std::vector<SeedNumbers>& seeds) {
   c.total_steps = 500;
   c.eval_every = 100;
   c.aa_steps = 10;
+  c.aa_difference = 0;
   c.parallel_arms = true;
   for (size_t i = 0; i < seeds.size(); ++i) {
     const auto& s = seeds[i];
