@@ -151,12 +151,12 @@ void run(const BnFinish& k) {
   for (int64_t chunk = 0; chunk < chunks; ++chunk) {
     const double more = static_cast<double>(min(k.chunk_rows, k.rows - chunk * k.chunk_rows) * k.per_row);
     const double *mean_b = k.moments.as<double>() + chunk * 2 * channels, *m2_b = mean_b + channels;
-    const double share = more / (count + more), spread = chunk == 0 ? 0 : count * share;
+    const double share = more / (count + more), spread = count * share;
     TANDEM_INDEPENDENT
     for (int64_t c = 0; c < channels; ++c) {
       const double delta = mean_b[c] - mean[c];
       mean[c] = chunk == 0 ? mean_b[c] : mean[c] + delta * share;
-      m2[c] = m2[c] + m2_b[c] + delta * delta * spread;
+      m2[c] = chunk == 0 ? m2_b[c] : m2[c] + m2_b[c] + delta * delta * spread;
     }
     count += more;
   }
