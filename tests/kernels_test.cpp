@@ -224,6 +224,13 @@ TEST_CASE("Batch statistics survive large means, huge scales and a NaN next door
   CHECK(normalised(0, 1e-25) < 2e-7);
 }
 
+TEST_CASE("Batch statistics take means whose square overflows") {
+  const std::vector<double> data{1e160 + 1e150, 1e160 - 1e150, 1e160 + 1e150, 1e160 - 1e150};
+  const std::vector<double> y = batch_norm(Tensor::from(data, {4, 1}), {}, {}, {}).to_vector<double>();
+  CHECK(std::fabs(y[0] - 1) < 1e-5);
+  CHECK(std::fabs(y[1] + 1) < 1e-5);
+}
+
 TEST_CASE("A window that lies in the padding pools nothing") {
   const Tensor x = ones({1, 1, 1, 1});
   Tensor y = empty({1, 1, 1, 1}), index = empty({1, 1, 1, 1}, {Dtype::int32}), dx = empty_like(x);
