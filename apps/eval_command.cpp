@@ -35,7 +35,8 @@ std::string confusion_table(const Evaluation& e) {
       const std::string cell = fmt::format("{:>6}", n == 0 ? "." : fmt::format("{}", n));
       rows += t == a ? styled(stdout, Style::bold, cell) : cell;
     }
-    const double share = 100.0 * static_cast<double>(e.confusion[t * e.classes + t]) / static_cast<double>(std::max<int64_t>(total, 1));
+    const double share =
+        100.0 * static_cast<double>(e.confusion[t * e.classes + t]) / static_cast<double>(std::max<int64_t>(total, 1));
     rows += total == 0 ? "      -\n" : fmt::format("{:>6.1f}%\n", share);
   }
   return out + rows;
@@ -85,7 +86,8 @@ void add_eval(CLI::App& program, Action& action) {
       "  tandem eval model.safetensors --dataset fashion-mnist --split validation\n");
   command->add_option("MODEL", o->model, "a run directory or a model file")->required();
   add_choice(*command, "--dataset", o->settings.dataset, {"auto", "mnist", "fashion-mnist", "digits"},
-             "mnist, fashion-mnist, digits or auto: the one the model was trained on")->group("Data");
+             "mnist, fashion-mnist, digits or auto: the one the model was trained on")
+      ->group("Data");
   add_data_dir(*command, o->settings);
   add_choice(*command, "--split", o->split, {"test", "validation", "train"}, "test, validation or train")
       ->group("Data");

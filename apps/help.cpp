@@ -61,8 +61,7 @@ std::string flags(const CLI::App& app) {
     for (const CLI::Option* option : app.get_options()) {
       if (option->get_group() != group || option->get_positional()) continue;
       const std::string value = option->get_default_str();
-      entries += entry(flag_name(*option),
-                       option->get_description() + (value.empty() ? "" : " [" + value + "]"));
+      entries += entry(flag_name(*option), option->get_description() + (value.empty() ? "" : " [" + value + "]"));
     }
     if (group == "Options") {
       general = "\nGeneral:\n" + entries;

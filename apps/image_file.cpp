@@ -60,18 +60,20 @@ Tensor read_pgm(std::string_view bytes, const std::string& path) {
   const int64_t width = reader.number("width"), height = reader.number("height"), top = reader.number("largest value");
   check_size(path, width, height);
   if (top < 1 || top > 255) {
-    throw DataError(fmt::format("{}: expected a PGM image of 8 bits, with a largest value of 1 to 255, got {}", path, top));
+    throw DataError(
+        fmt::format("{}: expected a PGM image of 8 bits, with a largest value of 1 to 255, got {}", path, top));
   }
   std::vector<uint8_t> pixels(static_cast<size_t>(width * height));
   const bool text = bytes[1] == '2';
   const std::string_view data = reader.rest();
   if (!text && data.size() != pixels.size()) {
-    throw DataError(fmt::format("{}: expected {} bytes for {}x{} pixels, got {}", path, pixels.size(), width, height,
-                                data.size()));
+    throw DataError(
+        fmt::format("{}: expected {} bytes for {}x{} pixels, got {}", path, pixels.size(), width, height, data.size()));
   }
   for (size_t i = 0; i < pixels.size(); ++i) {
     const int64_t value = text ? reader.number("pixel") : static_cast<uint8_t>(data[i]);
-    if (value > top) throw DataError(fmt::format("{}: pixel {} is {}, above the largest value {}", path, i, value, top));
+    if (value > top)
+      throw DataError(fmt::format("{}: pixel {} is {}, above the largest value {}", path, i, value, top));
     pixels[i] = static_cast<uint8_t>((value * 255 + top / 2) / top);
   }
   return Tensor::from(pixels, {1, height, width, 1});

@@ -26,7 +26,8 @@ Json to_json(const SafeTensors& content, const std::string& path) {
   int64_t values = 0;
   for (const auto& [name, tensor] : content.tensors) {
     const Shape shape = tensor.shape();
-    tensors.push_back({{"name", name}, {"dtype", name_of(tensor.dtype())},
+    tensors.push_back({{"name", name},
+                       {"dtype", name_of(tensor.dtype())},
                        {"shape", std::vector<int64_t>(shape.begin(), shape.end())}});
     values += tensor.numel();
   }
@@ -65,8 +66,7 @@ int run(const Options& o) {
 
 void add_inspect(CLI::App& program, Action& action) {
   auto o = std::make_shared<Options>();
-  CLI::App* command =
-      program.add_subcommand("inspect", "List the layers, tensors and metadata of a model file.");
+  CLI::App* command = program.add_subcommand("inspect", "List the layers, tensors and metadata of a model file.");
   command->footer(
       "  tandem inspect runs/mine\n"
       "  tandem inspect model.safetensors --json\n");

@@ -8,9 +8,9 @@ const char* const kCsvHeader = "step,epoch,split,loss,accuracy,lr,time\n";
 
 // Shortest texts that read back as the same doubles.
 std::string json_line(const Metric& m) {
-  return fmt::format(
-      R"({{"step":{},"epoch":{},"split":"{}","loss":{},"accuracy":{},"lr":{},"time":{:.3f}}})" "\n", m.step, m.epoch,
-      m.split, m.loss, m.accuracy, m.lr, m.time);
+  return fmt::format(R"({{"step":{},"epoch":{},"split":"{}","loss":{},"accuracy":{},"lr":{},"time":{:.3f}}})"
+                     "\n",
+                     m.step, m.epoch, m.split, m.loss, m.accuracy, m.lr, m.time);
 }
 
 std::string csv_line(const Metric& m) {
@@ -20,7 +20,10 @@ std::string csv_line(const Metric& m) {
 MetricsLog::MetricsLog(const std::string& folder, int64_t every)
     : start_(std::chrono::steady_clock::now()),
       wall_start_(std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count()),
-      every_(every), json_(folder + "/metrics.jsonl"), csv_(folder + "/metrics.csv"), events_(folder, wall_start_) {
+      every_(every),
+      json_(folder + "/metrics.jsonl"),
+      csv_(folder + "/metrics.csv"),
+      events_(folder, wall_start_) {
   csv_.append(kCsvHeader);
 }
 

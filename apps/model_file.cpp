@@ -34,11 +34,12 @@ std::string value_or_empty(const std::map<std::string, std::string>& metadata, c
 }  // namespace
 
 void save_model(Module& model, const std::string& path, const TrainSettings& settings, const Dataset& data) {
-  save(model, path, {{"input_shape", to_string(data.sample_shape())},
-                     {"normalisation", "x / 255"},
-                     {"dataset", data.name},
-                     {"model", settings.model},
-                     {"bn", settings.bn ? "on" : "off"}});
+  save(model, path,
+       {{"input_shape", to_string(data.sample_shape())},
+        {"normalisation", "x / 255"},
+        {"dataset", data.name},
+        {"model", settings.model},
+        {"bn", settings.bn ? "on" : "off"}});
 }
 
 std::string model_path(const std::string& run_or_file) {
@@ -50,8 +51,8 @@ std::string model_path(const std::string& run_or_file) {
   if (!fs::is_directory(status)) return run_or_file;
   const std::string path = (fs::path(run_or_file) / "model.safetensors").string();
   if (!fs::exists(path, error)) {
-    throw ModelFileError(fmt::format("{}: expected model.safetensors in this folder, there is none; did its run end?",
-                                     run_or_file));
+    throw ModelFileError(
+        fmt::format("{}: expected model.safetensors in this folder, there is none; did its run end?", run_or_file));
   }
   return path;
 }

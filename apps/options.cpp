@@ -67,37 +67,50 @@ std::vector<uint64_t> parse_seeds(const std::string& name, const std::string& te
 
 }  // namespace
 
-CLI::Option* add_integer(CLI::App& app, const std::string& names, int64_t& value, int64_t low,
-                         const std::string& help, int64_t high) {
+CLI::Option* add_integer(CLI::App& app, const std::string& names, int64_t& value, int64_t low, const std::string& help,
+                         int64_t high) {
   return app.add_option(names, value, help)->check(integer_check(low, high))->type_name("N")->capture_default_str();
 }
 
 CLI::Option* add_number(CLI::App& app, const std::string& names, double& value, Range range, const std::string& help) {
-  return app.add_option(names, value, help)->check(number_check(range))->type_name("X")
+  return app.add_option(names, value, help)
+      ->check(number_check(range))
+      ->type_name("X")
       ->default_str(fmt::format("{}", value));
 }
 
 CLI::Option* add_integer(CLI::App& app, const std::string& names, std::optional<int64_t>& value, int64_t low,
                          int64_t high, const std::string& help, const std::string& shown) {
-  return app.add_option_function<int64_t>(names, [&value](int64_t v) { value = v; }, help)
-      ->check(integer_check(low, high))->type_name("N")->default_str(shown);
+  return app
+      .add_option_function<int64_t>(
+          names, [&value](int64_t v) { value = v; }, help)
+      ->check(integer_check(low, high))
+      ->type_name("N")
+      ->default_str(shown);
 }
 
 CLI::Option* add_number(CLI::App& app, const std::string& names, std::optional<double>& value, Range range,
                         const std::string& help, const std::string& shown) {
-  return app.add_option_function<double>(names, [&value](double v) { value = v; }, help)
-      ->check(number_check(range))->type_name("X")->default_str(shown);
+  return app
+      .add_option_function<double>(
+          names, [&value](double v) { value = v; }, help)
+      ->check(number_check(range))
+      ->type_name("X")
+      ->default_str(shown);
 }
 
 CLI::Option* add_choice(CLI::App& app, const std::string& names, std::string& value,
                         const std::vector<std::string>& choices, const std::string& help) {
-  return app.add_option(names, value, help)->check(choice_check(choices))->type_name("NAME")
-      ->capture_default_str();
+  return app.add_option(names, value, help)->check(choice_check(choices))->type_name("NAME")->capture_default_str();
 }
 
 CLI::Option* add_on_off(CLI::App& app, const std::string& names, bool& value, const std::string& help) {
-  return app.add_option_function<std::string>(names, [&value](const std::string& v) { value = v == "on"; }, help)
-      ->check(choice_check({"on", "off"}))->type_name("on|off")->default_str(value ? "on" : "off");
+  return app
+      .add_option_function<std::string>(
+          names, [&value](const std::string& v) { value = v == "on"; }, help)
+      ->check(choice_check({"on", "off"}))
+      ->type_name("on|off")
+      ->default_str(value ? "on" : "off");
 }
 
 CLI::Option* add_text(CLI::App& app, const std::string& names, std::string& value, const std::string& type,
@@ -105,26 +118,34 @@ CLI::Option* add_text(CLI::App& app, const std::string& names, std::string& valu
   return app.add_option(names, value, help)->type_name(type)->capture_default_str();
 }
 
-CLI::Option* add_seeds(CLI::App& app, const std::string& names, std::vector<uint64_t>& value,
-                       const std::string& help) {
+CLI::Option* add_seeds(CLI::App& app, const std::string& names, std::vector<uint64_t>& value, const std::string& help) {
   const std::string name = names.substr(0, names.find(','));
-  return app.add_option_function<std::string>(
-      names, [&value, name](const std::string& text) { value = parse_seeds(name, text); }, help)->type_name("SEEDS");
+  return app
+      .add_option_function<std::string>(
+          names, [&value, name](const std::string& text) { value = parse_seeds(name, text); }, help)
+      ->type_name("SEEDS");
 }
 
 void add_output_options(CLI::App& app, OutputOptions& options) {
   app.add_flag("--json", options.json, "one JSON object on stdout instead of text");
-  app.add_flag_callback("-q,--quiet", [&options] { set_quiet(options.quiet = true); }, "no progress, no notices");
-  app.add_option_function<std::string>("--color", [](const std::string& when) {
-       set_color(when == "always" ? Color::always : when == "never" ? Color::never : Color::automatic);
-     }, "colours; auto: on a terminal unless NO_COLOR is set")
-      ->check(choice_check({"auto", "always", "never"}))->type_name("WHEN")->default_str("auto");
+  app.add_flag_callback(
+      "-q,--quiet", [&options] { set_quiet(options.quiet = true); }, "no progress, no notices");
+  app.add_option_function<std::string>(
+         "--color",
+         [](const std::string& when) {
+           set_color(when == "always" ? Color::always : when == "never" ? Color::never : Color::automatic);
+         },
+         "colours; auto: on a terminal unless NO_COLOR is set")
+      ->check(choice_check({"auto", "always", "never"}))
+      ->type_name("WHEN")
+      ->default_str("auto");
 }
 
 void add_model_options(CLI::App& app, TrainSettings& s) {
   const std::string group = "Network";
   auto* model = add_choice(app, "--model", s.model, {"mlp", "w1", "w2", "w3", "lenet"},
-                           "a named network: mlp, w1, w2, w3 or lenet")->group(group);
+                           "a named network: mlp, w1, w2, w3 or lenet")
+                    ->group(group);
   const auto take_layers = [&s](const std::string& text) {
     s.layers = text;
     s.model = "custom";
@@ -134,7 +155,9 @@ void add_model_options(CLI::App& app, TrainSettings& s) {
          "your own: dense:512[:bias=on|off] conv:32[:k=3:s=1:p=0] bn relu sigmoid tanh dropout:0.5 flatten "
          "maxpool:2 avgpool:2 gap, joined by commas")
       ->check([](const std::string& text) { return text.empty() ? "expected layers such as dense:10, got none" : ""; })
-      ->type_name("TEXT")->excludes(model)->group(group);
+      ->type_name("TEXT")
+      ->excludes(model)
+      ->group(group);
 }
 
 void add_data_dir(CLI::App& app, TrainSettings& s) {
@@ -181,13 +204,17 @@ void add_training_options(CLI::App& app, TrainSettings& s) {
 
 void add_seed(CLI::App& app, TrainSettings& s) {
   app.add_option("--seed", s.seed, "of initial weights, order of images, dropout and shifts")
-      ->check(integer_check(0, std::numeric_limits<int64_t>::max()))->type_name("N")->capture_default_str()
+      ->check(integer_check(0, std::numeric_limits<int64_t>::max()))
+      ->type_name("N")
+      ->capture_default_str()
       ->group("Training");
 }
 
 void add_device_options(CLI::App& app, TrainSettings& s) {
   const std::string group = "Machine";
-  app.add_option("--device", s.device, "cpu, cuda or cuda:1")->type_name("NAME")->capture_default_str()
+  app.add_option("--device", s.device, "cpu, cuda or cuda:1")
+      ->type_name("NAME")
+      ->capture_default_str()
       ->check([](const std::string& text) -> std::string {
         try {
           Device::parse(text);
@@ -195,10 +222,10 @@ void add_device_options(CLI::App& app, TrainSettings& s) {
         } catch (const ValueError&) {
           return fmt::format("expected cpu, cuda or cuda:I, got '{}'", text);
         }
-      })->group(group);
-  add_integer(app, "-j,--threads", s.threads, 0, "0: the cores this process may use", 1024)->group(group);
-  add_choice(app, "--dtype", s.dtype, {"float32", "float64"}, "of parameters: float32 or float64")
+      })
       ->group(group);
+  add_integer(app, "-j,--threads", s.threads, 0, "0: the cores this process may use", 1024)->group(group);
+  add_choice(app, "--dtype", s.dtype, {"float32", "float64"}, "of parameters: float32 or float64")->group(group);
 }
 
 void use_device(const TrainSettings& settings) {

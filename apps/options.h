@@ -20,15 +20,14 @@ namespace tandem {
 // ---- kinds of value. `names` as CLI11 takes them, "-b,--batch-size"; of several long names, the first is
 // shown in the help and the others are aliases. Defaults are shown by the help.
 
-CLI::Option* add_integer(CLI::App& app, const std::string& names, int64_t& value, int64_t low,
-                         const std::string& help, int64_t high = std::numeric_limits<int64_t>::max());
+CLI::Option* add_integer(CLI::App& app, const std::string& names, int64_t& value, int64_t low, const std::string& help,
+                         int64_t high = std::numeric_limits<int64_t>::max());
 // low <= value <= high, or low < value with `above`.
 struct Range {
   double low, high = std::numeric_limits<double>::infinity();
   bool above = false;
 };
-CLI::Option* add_number(CLI::App& app, const std::string& names, double& value, Range range,
-                        const std::string& help);
+CLI::Option* add_number(CLI::App& app, const std::string& names, double& value, Range range, const std::string& help);
 // The same for values whose default depends on others; `shown` describes it in the help.
 CLI::Option* add_integer(CLI::App& app, const std::string& names, std::optional<int64_t>& value, int64_t low,
                          int64_t high, const std::string& help, const std::string& shown);
@@ -42,8 +41,7 @@ CLI::Option* add_on_off(CLI::App& app, const std::string& names, bool& value, co
 CLI::Option* add_text(CLI::App& app, const std::string& names, std::string& value, const std::string& type,
                       const std::string& help);
 // "1..5", "7" or "1,2,9": distinct seeds.
-CLI::Option* add_seeds(CLI::App& app, const std::string& names, std::vector<uint64_t>& value,
-                       const std::string& help);
+CLI::Option* add_seeds(CLI::App& app, const std::string& names, std::vector<uint64_t>& value, const std::string& help);
 
 // ---- groups of flags -------------------------------------------------------------------------------------
 
@@ -53,9 +51,9 @@ struct OutputOptions {
 };
 void add_output_options(CLI::App& app, OutputOptions& options);  // --json, -q, --color
 
-void add_model_options(CLI::App& app, TrainSettings& settings);  // --model, --layers (not --bn)
-void add_data_options(CLI::App& app, TrainSettings& settings);   // --dataset, --data, --shift
-void add_data_dir(CLI::App& app, TrainSettings& settings);       // --data alone
+void add_model_options(CLI::App& app, TrainSettings& settings);     // --model, --layers (not --bn)
+void add_data_options(CLI::App& app, TrainSettings& settings);      // --dataset, --data, --shift
+void add_data_dir(CLI::App& app, TrainSettings& settings);          // --data alone
 void add_training_options(CLI::App& app, TrainSettings& settings);  // --epochs to --eval-every (not --seed)
 void add_seed(CLI::App& app, TrainSettings& settings);              // --seed
 void add_device_options(CLI::App& app, TrainSettings& settings);    // --device, --threads, --dtype

@@ -29,8 +29,10 @@ Dataset read_input(const Options& o, const Shape& expected) {
   const Tensor images = read_images(o.input);
   const Shape size = images.shape().without(0);
   if (size != expected) {
-    throw DataError(fmt::format("{}: expected images of {}x{} pixels, as the model was trained on, got {}x{}; scale "
-                                "them first", o.input, expected[1], expected[0], size[1], size[0]));
+    throw DataError(
+        fmt::format("{}: expected images of {}x{} pixels, as the model was trained on, got {}x{}; scale "
+                    "them first",
+                    o.input, expected[1], expected[0], size[1], size[0]));
   }
   if (o.first >= images.dim(0)) {
     throw UsageError(fmt::format("--first: expected an image number below {}, as many as {} holds, got {}",
@@ -58,7 +60,9 @@ int run(const Options& o) {
   const ModelFile file = open_model(o.model);
   const Dataset images = read_input(o, file.input);
   file.model->to(Device::parse(o.settings.device));
-  const DataLoader loader(images, {.batch_size = 1000, .shuffle = false, .device = Device::parse(o.settings.device),
+  const DataLoader loader(images, {.batch_size = 1000,
+                                   .shuffle = false,
+                                   .device = Device::parse(o.settings.device),
                                    .dtype = file.dtype == "float64" ? Dtype::float64 : Dtype::float32});
   const NoGrad no_grad;
   Json predictions = Json::array();

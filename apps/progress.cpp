@@ -31,7 +31,8 @@ void Progress::update(int64_t done, const std::string& text) {
   if (is_quiet() || now - shown_ < (terminal_ ? kRedraw : kLine)) return;
   shown_ = now;
   const double elapsed = std::chrono::duration<double>(now - start_).count();
-  const double left = elapsed * static_cast<double>(total_ - std::min(done, total_)) / static_cast<double>(std::max<int64_t>(done, 1));
+  const double left =
+      elapsed * static_cast<double>(total_ - std::min(done, total_)) / static_cast<double>(std::max<int64_t>(done, 1));
   if (terminal_) {
     show_status(bar(done, left, text));
   } else {

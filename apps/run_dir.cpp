@@ -53,9 +53,10 @@ std::string make_unique(const std::string& label) {
 }
 
 bool is_run_file(const std::string& name) {
-  static constexpr const char* names[] = {"RESULT.json", "config.json", "env.json", "metrics.jsonl", "metrics.csv",
-                                          "model.safetensors"};
-  return name.starts_with("events.out.tfevents.") || std::find(std::begin(names), std::end(names), name) != std::end(names);
+  static constexpr const char* names[] = {"RESULT.json",   "config.json", "env.json",
+                                          "metrics.jsonl", "metrics.csv", "model.safetensors"};
+  return name.starts_with("events.out.tfevents.") ||
+         std::find(std::begin(names), std::end(names), name) != std::end(names);
 }
 
 void remove_run_files(const std::string& path) {
@@ -130,14 +131,34 @@ std::string run_label(const TrainSettings& s, const std::string& dataset) {
 }
 
 Json to_json(const TrainSettings& s) {
-  return {{"model", s.model}, {"layers", s.layers}, {"bn", s.bn}, {"dataset", s.dataset}, {"data", s.data_dir},
-          {"shift", s.shift}, {"epochs", s.epochs ? Json(*s.epochs) : Json()}, {"max_steps", s.max_steps},
-          {"batch_size", s.batch_size.value_or(0)}, {"last_batch", s.last_batch}, {"optimizer", s.optimizer},
-          {"lr", s.lr.value_or(0)}, {"momentum", s.momentum}, {"nesterov", s.nesterov},
-          {"weight_decay", s.weight_decay.value_or(0)}, {"decay", s.decay}, {"clip", s.clip},
-          {"label_smoothing", s.label_smoothing}, {"schedule", s.schedule}, {"warmup", s.warmup},
-          {"step_size", s.step_size}, {"gamma", s.gamma}, {"seed", s.seed}, {"eval_every", s.eval_every},
-          {"log_every", s.log_every}, {"device", s.device}, {"threads", s.threads}, {"dtype", s.dtype}};
+  return {{"model", s.model},
+          {"layers", s.layers},
+          {"bn", s.bn},
+          {"dataset", s.dataset},
+          {"data", s.data_dir},
+          {"shift", s.shift},
+          {"epochs", s.epochs ? Json(*s.epochs) : Json()},
+          {"max_steps", s.max_steps},
+          {"batch_size", s.batch_size.value_or(0)},
+          {"last_batch", s.last_batch},
+          {"optimizer", s.optimizer},
+          {"lr", s.lr.value_or(0)},
+          {"momentum", s.momentum},
+          {"nesterov", s.nesterov},
+          {"weight_decay", s.weight_decay.value_or(0)},
+          {"decay", s.decay},
+          {"clip", s.clip},
+          {"label_smoothing", s.label_smoothing},
+          {"schedule", s.schedule},
+          {"warmup", s.warmup},
+          {"step_size", s.step_size},
+          {"gamma", s.gamma},
+          {"seed", s.seed},
+          {"eval_every", s.eval_every},
+          {"log_every", s.log_every},
+          {"device", s.device},
+          {"threads", s.threads},
+          {"dtype", s.dtype}};
 }
 
 Json to_json(const Evaluation& e) {
@@ -154,11 +175,21 @@ std::string dataset_hash(const Dataset& data) {
 }
 
 Json environment(const Splits& data) {
-  return {{"version", version()}, {"commit", commit()}, {"compiler", compiler()}, {"cpu", cpu_model()},
-          {"cpu_path", cpu_path()}, {"blas", blas_description()}, {"cores", available_cores()},
-          {"threads", threads()}, {"dataset", {{"name", data.train.name}, {"train", data.train.size()},
-          {"validation", data.validation.size()}, {"test", data.test.size()},
-          {"train_sha256", dataset_hash(data.train)}, {"test_sha256", dataset_hash(data.test)}}}};
+  return {{"version", version()},
+          {"commit", commit()},
+          {"compiler", compiler()},
+          {"cpu", cpu_model()},
+          {"cpu_path", cpu_path()},
+          {"blas", blas_description()},
+          {"cores", available_cores()},
+          {"threads", threads()},
+          {"dataset",
+           {{"name", data.train.name},
+            {"train", data.train.size()},
+            {"validation", data.validation.size()},
+            {"test", data.test.size()},
+            {"train_sha256", dataset_hash(data.train)},
+            {"test_sha256", dataset_hash(data.test)}}}};
 }
 
 }  // namespace tandem

@@ -79,8 +79,7 @@ EventFile::EventFile(const std::string& folder, double wall_time) : file_(file_n
 
 // Summary { repeated Value value = 1; }  Value { string tag = 1; float simple_value = 2; }
 void EventFile::scalar(const std::string& tag, int64_t step, double value, double wall_time) {
-  const std::string summary_value =
-      bytes_field(1, tag) + key(2, kFloat) + bytes_of(static_cast<float>(value));
+  const std::string summary_value = bytes_field(1, tag) + key(2, kFloat) + bytes_of(static_cast<float>(value));
   file_.append(tensorboard_record(event(wall_time, step) + bytes_field(5, bytes_field(1, summary_value))));
 }
 

@@ -7,8 +7,8 @@
 namespace tandem {
 
 enum class Color { automatic, always, never };
-void set_color(Color color);   // automatic: on a terminal, unless NO_COLOR is set or TERM is dumb
-void set_quiet(bool quiet);  // notices and progress are dropped
+void set_color(Color color);  // automatic: on a terminal, unless NO_COLOR is set or TERM is dumb
+void set_quiet(bool quiet);   // notices and progress are dropped
 bool is_quiet();
 
 // Does `stream` go to a terminal that can move its cursor?

@@ -77,8 +77,10 @@ void take_network(Options& options) {
     const TrainSettings asked = resolve(s);
     const std::string text = build(asked.layers, {28, 28, 1})->text();
     if (text != saved.layers) {
-      throw UsageError(fmt::format("--from {}: expected the network asked for, \"{}\", the file holds \"{}\"; leave out "
-                                   "--model, --layers and --bn", options.from, text, saved.layers));
+      throw UsageError(
+          fmt::format("--from {}: expected the network asked for, \"{}\", the file holds \"{}\"; leave out "
+                      "--model, --layers and --bn",
+                      options.from, text, saved.layers));
     }
   }
   s.model = saved.model;
@@ -120,12 +122,22 @@ class Watcher : public TrainObserver {
 Json result_json(const TrainResult& r, const Evaluation& test, Module& model, const TrainSettings& s,
                  const Splits& data) {
   const auto or_null = [](const Evaluation& e, double value) { return e.count > 0 ? Json(value) : Json(); };
-  Json json = {{"status", r.diverged ? "diverged" : r.interrupted ? "interrupted" : "finished"},
-               {"dataset", data.train.name}, {"model", s.model}, {"bn", s.bn}, {"seed", s.seed},
-               {"test_accuracy", or_null(test, test.accuracy)}, {"test_loss", or_null(test, test.loss)},
+  Json json = {{"status", r.diverged      ? "diverged"
+                          : r.interrupted ? "interrupted"
+                                          : "finished"},
+               {"dataset", data.train.name},
+               {"model", s.model},
+               {"bn", s.bn},
+               {"seed", s.seed},
+               {"test_accuracy", or_null(test, test.accuracy)},
+               {"test_loss", or_null(test, test.loss)},
                {"validation_accuracy", or_null(r.validation, r.validation.accuracy)},
-               {"validation_loss", or_null(r.validation, r.validation.loss)}, {"train_loss", r.train_loss},
-               {"steps", r.steps}, {"model_step", r.model_step}, {"epochs", r.epochs}, {"seconds", r.seconds},
+               {"validation_loss", or_null(r.validation, r.validation.loss)},
+               {"train_loss", r.train_loss},
+               {"steps", r.steps},
+               {"model_step", r.model_step},
+               {"epochs", r.epochs},
+               {"seconds", r.seconds},
                {"parameters", count(model.parameters())}};
   if (r.diverged) json["message"] = r.message;
   return json;
@@ -153,6 +165,8 @@ int run(Options options) {
   Watcher watcher(dir, s);
   const TrainResult result = train(*model, data, s, watcher);
   watcher.end_progress();
+  if (result.interrupted)
+    notice(fmt::format("stopped after step {}; saving and testing (interrupt again to quit)", result.steps));
   watcher.log().flush();
   save_model(*model, dir.file("model.safetensors"), s, data.train);
   environment_written.get();

@@ -24,9 +24,11 @@ Dtype parse_dtype(const std::string& name) { return name == "float64" ? Dtype::f
 std::unique_ptr<Optimizer> make_optimizer(Module& model, const TrainSettings& s) {
   const Decay decay = s.decay == "all" ? Decay::all : Decay::weights;
   if (s.optimizer == "sgd") {
-    return std::make_unique<SGD>(model.parameters(), SGDOptions{.lr = *s.lr, .momentum = s.momentum,
+    return std::make_unique<SGD>(model.parameters(), SGDOptions{.lr = *s.lr,
+                                                                .momentum = s.momentum,
                                                                 .weight_decay = *s.weight_decay,
-                                                                .nesterov = s.nesterov, .decay = decay});
+                                                                .nesterov = s.nesterov,
+                                                                .decay = decay});
   }
   if (s.optimizer == "adam") {
     return std::make_unique<Adam>(model.parameters(),
@@ -74,9 +76,14 @@ class EvalMode {
 class Training {
  public:
   Training(Module& model, const Splits& data, const TrainSettings& settings, TrainObserver& observer)
-      : model_(model), data_(data), settings_(settings), observer_(observer),
-        loader_(make_loader(data.train, settings)), total_(total_steps(loader_, settings)),
-        schedule_(make_schedule(settings, total_)), optimizer_(make_optimizer(model, settings)) {}
+      : model_(model),
+        data_(data),
+        settings_(settings),
+        observer_(observer),
+        loader_(make_loader(data.train, settings)),
+        total_(total_steps(loader_, settings)),
+        schedule_(make_schedule(settings, total_)),
+        optimizer_(make_optimizer(model, settings)) {}
 
   TrainResult run() {
     const auto start = std::chrono::steady_clock::now();
@@ -128,9 +135,10 @@ class Training {
     model_.load_state_dict(last_good_);
     result_.diverged = true;
     result_.model_step = last_good_step_;
-    result_.message = fmt::format("training diverged: the {} of step {} is {}; try a smaller --lr ({} now), --warmup "
-                                  "or --clip. The model kept is that of step {}", what, step,
-                                  std::isnan(value) ? "not a number" : "infinite", *settings_.lr, last_good_step_);
+    result_.message = fmt::format(
+        "training diverged: the {} of step {} is {}; try a smaller --lr ({} now), --warmup "
+        "or --clip. The model kept is that of step {}",
+        what, step, std::isnan(value) ? "not a number" : "infinite", *settings_.lr, last_good_step_);
   }
 
   Module& model_;
@@ -188,9 +196,10 @@ std::unique_ptr<Sequential> make_model(const TrainSettings& settings, const Data
                      {.seed = settings.seed, .init = init, .dtype = parse_dtype(settings.dtype)});
   const Shape output = model->output_shape(data.sample_shape().insert(0, 1));
   if (output.rank() != 2 || output[1] < data.classes) {
-    throw ShapeError(fmt::format("layers: expected {} outputs an image, one per class of {}, got {} from \"{}\"; end "
-                                 "them with dense:{}", data.classes, data.name, to_string(output.without(0)),
-                                 settings.layers, data.classes));
+    throw ShapeError(
+        fmt::format("layers: expected {} outputs an image, one per class of {}, got {} from \"{}\"; end "
+                    "them with dense:{}",
+                    data.classes, data.name, to_string(output.without(0)), settings.layers, data.classes));
   }
   model->to(Device::parse(settings.device));
   return model;
@@ -198,12 +207,18 @@ std::unique_ptr<Sequential> make_model(const TrainSettings& settings, const Data
 
 DataLoader make_loader(const Dataset& data, const TrainSettings& s) {
   if (s.last_batch == "drop" && *s.batch_size > data.size()) {
-    throw UsageError(fmt::format("--batch-size: expected at most the {} training images of {}, got {}; or use "
-                                 "--last-batch keep", data.size(), data.name, *s.batch_size));
+    throw UsageError(
+        fmt::format("--batch-size: expected at most the {} training images of {}, got {}; or use "
+                    "--last-batch keep",
+                    data.size(), data.name, *s.batch_size));
   }
-  return DataLoader(data, {.batch_size = *s.batch_size, .shuffle = true, .seed = s.seed,
-                           .last_batch = parse_last_batch(s.last_batch), .shift = s.shift,
-                           .device = Device::parse(s.device), .dtype = parse_dtype(s.dtype)});
+  return DataLoader(data, {.batch_size = *s.batch_size,
+                           .shuffle = true,
+                           .seed = s.seed,
+                           .last_batch = parse_last_batch(s.last_batch),
+                           .shift = s.shift,
+                           .device = Device::parse(s.device),
+                           .dtype = parse_dtype(s.dtype)});
 }
 
 int64_t total_steps(const DataLoader& loader, const TrainSettings& s) {
@@ -215,8 +230,8 @@ int64_t total_steps(const DataLoader& loader, const TrainSettings& s) {
 Evaluation evaluate(Module& model, const Dataset& data, const TrainSettings& s) {
   const NoGrad no_grad;
   const EvalMode mode(model);
-  const DataLoader loader(data, {.batch_size = 1000, .shuffle = false, .device = Device::parse(s.device),
-                                 .dtype = parse_dtype(s.dtype)});
+  const DataLoader loader(
+      data, {.batch_size = 1000, .shuffle = false, .device = Device::parse(s.device), .dtype = parse_dtype(s.dtype)});
   Evaluation e;
   for (int64_t i = 0; i < loader.batches(); ++i) {
     const Batch batch = loader.batch(0, i);

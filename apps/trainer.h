@@ -26,8 +26,8 @@ struct TrainSettings {
   std::string data_dir;          // empty: $TANDEM_DATA or the cache
   int64_t shift = 0;             // random shifts of training images by up to this many pixels
 
-  std::optional<int64_t> epochs;  // unset: 3, or as many as max_steps takes
-  int64_t max_steps = 0;          // > 0: stop there, even within an epoch
+  std::optional<int64_t> epochs;      // unset: 3, or as many as max_steps takes
+  int64_t max_steps = 0;              // > 0: stop there, even within an epoch
   std::optional<int64_t> batch_size;  // unset: the model's own (WORKLOADS: w1 60, the others 128)
   std::string last_batch = "drop";
 
@@ -36,8 +36,8 @@ struct TrainSettings {
   double momentum = 0.9;
   bool nesterov = false;
   std::optional<double> weight_decay;  // unset: 0.01 with AdamW, else 0
-  std::string decay = "weights";  // which parameters weight decay reaches: weights, all
-  double clip = 0;                // > 0: the largest norm of all gradients together
+  std::string decay = "weights";       // which parameters weight decay reaches: weights, all
+  double clip = 0;                     // > 0: the largest norm of all gradients together
   double label_smoothing = 0;
   std::string schedule = "cosine";  // constant, step, cosine, one-cycle
   int64_t warmup = 0;               // steps
@@ -53,8 +53,8 @@ struct TrainSettings {
   std::string dtype = "float32";
 };
 
-// Fills what is unset: layers, batch_size, lr, weight_decay, epochs; takes the batch norms out of layers if bn is off, and
-// turns bn off if there are none. Throws ValueError.
+// Fills what is unset: layers, batch_size, lr, weight_decay, epochs; takes the batch norms out of layers if bn is off,
+// and turns bn off if there are none. Throws ValueError.
 TrainSettings resolve(TrainSettings settings);
 
 struct Splits {
@@ -73,7 +73,7 @@ int64_t total_steps(const DataLoader& loader, const TrainSettings& settings);
 
 // How a model does on a data set.
 struct Evaluation {
-  double loss = 0, accuracy = 0;   // mean cross-entropy in nats; 0..1
+  double loss = 0, accuracy = 0;  // mean cross-entropy in nats; 0..1
   int64_t correct = 0, count = 0;
   int64_t classes = 0;
   std::vector<int64_t> confusion;  // [classes, classes]: row = true label, column = answer
@@ -109,12 +109,12 @@ struct TrainResult {
   bool interrupted = false;  // should_stop() said so
   bool diverged = false;     // a loss was infinite or not a number; `message` says which and when
   std::string message;
-  int64_t steps = 0;         // done
-  int64_t model_step = 0;    // the step whose values the model holds: `steps`, unless it diverged
+  int64_t steps = 0;       // done
+  int64_t model_step = 0;  // the step whose values the model holds: `steps`, unless it diverged
   double epochs = 0;
-  double seconds = 0;        // training and validation
-  double train_loss = 0;     // mean over the steps of the last epoch
-  Evaluation validation;     // the last one; count is 0 if there was none
+  double seconds = 0;     // training and validation
+  double train_loss = 0;  // mean over the steps of the last epoch
+  Evaluation validation;  // the last one; count is 0 if there was none
 };
 
 // Trains `model` in place; testing it is left to evaluate(model, data.test, settings). When a loss is not finite,

@@ -29,8 +29,14 @@ std::string cuda_fault() {
 int print_version(const OutputOptions& output) {
   const std::string fault = cuda_fault();
   if (output.json) {
-    print(Json({{"version", version()}, {"commit", commit()}, {"compiler", compiler()}, {"cpu_path", cpu_path()},
-                {"blas", blas_description()}, {"cuda", fault.empty()}}).dump() + "\n");
+    print(Json({{"version", version()},
+                {"commit", commit()},
+                {"compiler", compiler()},
+                {"cpu_path", cpu_path()},
+                {"blas", blas_description()},
+                {"cuda", fault.empty()}})
+              .dump() +
+          "\n");
   } else {
     print(fmt::format("tandem {}\ncommit    {}\ncompiler  {}\nCPU path  {}\nBLAS      {}\nCUDA      {}\n", version(),
                       commit(), compiler(), cpu_path(), blas_description(), fault.empty() ? "on" : "off"));
@@ -43,12 +49,15 @@ int print_devices(const OutputOptions& output) {
   if (output.json) {
     Json cuda = {{"device", "cuda"}, {"available", fault.empty()}};
     if (!fault.empty()) cuda["reason"] = fault;
-    const Json cpu = {{"device", "cpu"}, {"available", true}, {"cores", available_cores()}, {"cpu_path", cpu_path()},
+    const Json cpu = {{"device", "cpu"},
+                      {"available", true},
+                      {"cores", available_cores()},
+                      {"cpu_path", cpu_path()},
                       {"blas", blas_description()}};
     print(Json({{"devices", {cpu, cuda}}}).dump() + "\n");
   } else {
-    print(fmt::format("cpu    {} cores, {} kernels, {}\ncuda   {}\n", available_cores(), cpu_path(),
-                      blas_description(), fault.empty() ? "available" : fault));
+    print(fmt::format("cpu    {} cores, {} kernels, {}\ncuda   {}\n", available_cores(), cpu_path(), blas_description(),
+                      fault.empty() ? "available" : fault));
   }
   return kOk;
 }

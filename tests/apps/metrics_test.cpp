@@ -62,7 +62,8 @@ TEST_CASE("Training steps are averaged over log_every of them, and none is lost"
 }
 
 TEST_CASE("A log that cannot be opened or written says why") {
-  CHECK(error_of([] { AppendFile("/no/such/folder/x"); }) == "cannot write /no/such/folder/x: No such file or directory");
+  CHECK(error_of([] { AppendFile("/no/such/folder/x"); }) ==
+        "cannot write /no/such/folder/x: No such file or directory");
   AppendFile full("/dev/full");
   CHECK(error_of([&] { full.append("x"); }) == "cannot write /dev/full: No space left on device");
 }

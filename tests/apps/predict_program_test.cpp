@@ -40,8 +40,8 @@ std::string png(const std::vector<uint8_t>& pixels, uint32_t width, uint32_t hei
   uLongf size = packed.size();
   compress(reinterpret_cast<Bytef*>(packed.data()), &size, reinterpret_cast<const Bytef*>(rows.data()), rows.size());
   packed.resize(size);
-  const std::string header = big_endian(width) + big_endian(height) + '\x08' + (channels == 1 ? '\0' : '\x02') +
-                             std::string(3, '\0');
+  const std::string header =
+      big_endian(width) + big_endian(height) + '\x08' + (channels == 1 ? '\0' : '\x02') + std::string(3, '\0');
   return "\x89PNG\r\n\x1a\n" + png_chunk("IHDR", header) + png_chunk("IDAT", packed) + png_chunk("IEND", "");
 }
 
@@ -61,7 +61,8 @@ struct Workplace {
   Workplace() {
     write_small_mnist(dir.file("data/mnist"), 1200, 300);
     REQUIRE(tandem_program(dir, {"train", "--data", "data", "--layers", "dense:32,bn,relu,dense:10", "--epochs", "3",
-                                 "-b", "50", "--out", "run"}).exit_code == 0);
+                                 "-b", "50", "--out", "run"})
+                .exit_code == 0);
   }
   void write(const std::string& name, const std::string& bytes) const { write_file(dir.file(name), bytes); }
   Outcome run(const std::vector<std::string>& words) const { return tandem_program(dir, words); }
@@ -157,16 +158,18 @@ TEST_CASE("Images that cannot be used are refused with the reason") {
   place.write("wide.png", png(pixels, 30, 20));
   place.write("cut.png", good.substr(0, good.size() / 2));
   place.write("flipped.png", flipped);
-  place.write("huge.png", "\x89PNG\r\n\x1a\n" + png_chunk("IHDR", big_endian(100000) + big_endian(100000) +
-                                                                      '\x08' + std::string(4, '\0')) +
-                         png_chunk("IDAT", "") + png_chunk("IEND", ""));
+  place.write("huge.png",
+              "\x89PNG\r\n\x1a\n" +
+                  png_chunk("IHDR", big_endian(100000) + big_endian(100000) + '\x08' + std::string(4, '\0')) +
+                  png_chunk("IDAT", "") + png_chunk("IEND", ""));
   place.write("short.pgm", "P5 28 28 255\nxx");
   place.write("deep.pgm", "P5 28 28 65535\n" + std::string(1568, 'x'));
   place.write("empty.pgm", "P5");
   place.write("photo.jpg", "\xff\xd8\xff\xe0");
   place.write("nothing.png", "");
   const std::vector<std::pair<std::string, std::string>> wrong = {
-      {"wide.png", "wide.png: expected images of 28x28 pixels, as the model was trained on, got 30x20; scale them first"},
+      {"wide.png",
+       "wide.png: expected images of 28x28 pixels, as the model was trained on, got 30x20; scale them first"},
       {"cut.png", "cut.png: damaged PNG image: "},
       {"flipped.png", "flipped.png: damaged PNG image: "},
       {"huge.png", "huge.png: expected an image of at most 4096x4096 pixels, got 100000x100000"},
@@ -197,9 +200,11 @@ TEST_CASE("Model files that are damaged or no model are exit code 4 for every co
   place.write("text.safetensors", "no model");
   place.write("empty.safetensors", "");
   for (const std::string name : {"cut.safetensors", "text.safetensors", "empty.safetensors", "absent.safetensors"}) {
-    for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
-             {"eval", name, "--data", "data"}, {"predict", name, "x"}, {"inspect", name},
-             {"train", "--data", "data", "--from", name, "--out", "again"}}) {
+    for (const std::vector<std::string>& words :
+         std::vector<std::vector<std::string>>{{"eval", name, "--data", "data"},
+                                               {"predict", name, "x"},
+                                               {"inspect", name},
+                                               {"train", "--data", "data", "--from", name, "--out", "again"}}) {
       INFO(words[0] << " " << name);
       const Outcome outcome = place.run(words);
       CHECK(outcome.exit_code == 4);

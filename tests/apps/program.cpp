@@ -24,7 +24,9 @@ namespace {
 
 std::vector<std::string> environment(const TempDir& folder, const ProgramOptions& options) {
   std::map<std::string, std::string> variables = options.environment;
-  variables.insert({{"HOME", folder.path()}, {"XDG_CACHE_HOME", folder.file("cache")}, {"PATH", "/usr/bin:/bin"},
+  variables.insert({{"HOME", folder.path()},
+                    {"XDG_CACHE_HOME", folder.file("cache")},
+                    {"PATH", "/usr/bin:/bin"},
                     {"TERM", "xterm"}});
   std::vector<std::string> lines;
   for (const auto& [name, value] : variables) lines.push_back(name + "=" + value);

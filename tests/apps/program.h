@@ -18,9 +18,9 @@ struct Outcome {
 
 struct ProgramOptions {
   std::map<std::string, std::string> environment{};  // added to a bare one
-  uint64_t max_file_size = 0, max_memory = 0;      // bytes; 0: no limit
-  std::string out_path{};                          // stdout goes there instead
-  bool terminal = false;                           // stderr is a terminal of 80 columns
+  uint64_t max_file_size = 0, max_memory = 0;        // bytes; 0: no limit
+  std::string out_path{};                            // stdout goes there instead
+  bool terminal = false;                             // stderr is a terminal of 80 columns
 };
 
 // A program at work in a folder, which is also its HOME and cache: it sees no data but what is put there.
@@ -35,7 +35,7 @@ class Program {
   Outcome wait();
 
  private:
-  std::string log_;  // path of stdout and stderr, without the extension
+  std::string log_;    // path of stdout and stderr, without the extension
   int terminal_ = -1;  // our end of it
   pid_t pid_;
   bool running_ = true;

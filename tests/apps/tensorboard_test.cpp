@@ -40,7 +40,13 @@ TEST_CASE("An event file holds the version and then the scalars") {
   CHECK(files[0].starts_with("events.out.tfevents.1700000000."));
   // The same two events written by TensorBoard 2.21's RecordWriter.
   CHECK(hex(read_text(dir.file(files[0]))) ==
-        "1800000000000000a37f4b22" "0900002040fc54d941" "1a0d627261696e2e4576656e743a32" "2b353110"
-        "2100000000000000017becf6" "0900005040fc54d941" "10ac02" "2a130a110a0a6c6f73732f747261696e150000003e"
+        "1800000000000000a37f4b22"
+        "0900002040fc54d941"
+        "1a0d627261696e2e4576656e743a32"
+        "2b353110"
+        "2100000000000000017becf6"
+        "0900005040fc54d941"
+        "10ac02"
+        "2a130a110a0a6c6f73732f747261696e150000003e"
         "3965ec0b");
 }

@@ -26,8 +26,8 @@ struct Workplace {
   Workplace() { write_small_mnist(dir.file("data/mnist"), 1200, 300); }
 
   std::vector<std::string> command(const std::vector<std::string>& more) const {
-    std::vector<std::string> words = {"train", "--dataset", "mnist", "--data", "data", "--layers",
-                                      "dense:32,bn,relu,dense:10", "--batch-size", "50"};
+    std::vector<std::string> words = {
+        "train", "--dataset", "mnist", "--data", "data", "--layers", "dense:32,bn,relu,dense:10", "--batch-size", "50"};
     words.insert(words.end(), more.begin(), more.end());
     return words;
   }
@@ -181,6 +181,21 @@ TEST_CASE("SIGINT and SIGTERM end a run early, with everything written") {
   }
 }
 
+TEST_CASE("A second signal ends the program at once") {
+  const Workplace place;
+  // Steps of about a second: the second signal comes long before the first one is answered.
+  Program program(place.dir,
+                  {"train", "--dataset", "mnist", "--data", "data", "--layers",
+                   "conv:64:p=1,relu,conv:64:p=1,relu,flatten,dense:10", "--batch-size", "300", "--out", "run"});
+  wait_for_file(place.dir.file("run/metrics.jsonl"), 0);
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  program.signal(SIGINT);
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  program.signal(SIGINT);
+  CHECK(program.wait().exit_code == 130);
+  CHECK(!exists(place.dir.file("run/RESULT.json")));
+}
+
 TEST_CASE("A diverging run stops at once, keeps the last good model, and says so") {
   const Workplace place;
   const Outcome outcome = place.train({"--lr", "1e30", "--bn", "off", "--schedule", "constant", "--out", "run"});
@@ -321,8 +336,8 @@ TEST_CASE("Too little memory is exit code 6") {
   return;  // the sanitizer itself reserves terabytes
 #endif
   const Workplace place;
-  const Outcome outcome = place.train({"--out", "run", "--layers", "dense:100,relu,dense:5000000"},
-                                      {.max_memory = 1'000'000'000});
+  const Outcome outcome =
+      place.train({"--out", "run", "--layers", "dense:100,relu,dense:5000000"}, {.max_memory = 1'000'000'000});
   CHECK(outcome.exit_code == 6);
   CHECK(!exists(place.dir.file("run")));
 }

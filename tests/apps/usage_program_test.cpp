@@ -36,11 +36,13 @@ const std::vector<Refusal> refusals = {
     {{"train", "--epochs", "0"}, 2, "--epochs: expected an integer from 1 to 1000000, got '0'"},
     {{"train", "--epochs", "2.5"}, 2, "--epochs: expected an integer from 1 to 1000000, got '2.5'"},
     {{"train", "--max-steps", "-5"}, 2, "--max-steps: expected an integer of at least 0, got '-5'"},
-    {{"train", "--seed", "99999999999999999999"}, 2,
+    {{"train", "--seed", "99999999999999999999"},
+     2,
      "--seed: expected an integer of at least 0, got '99999999999999999999'"},
     {{"train", "--batch-size", "many"}, 2, "--batch-size: expected an integer from 1 to 1000000, got 'many'"},
     {{"train", "--model", "w4"}, 2, "--model: expected mlp, w1, w2, w3, lenet, got 'w4'"},
-    {{"train", "--optimizer", "adma"}, 2,
+    {{"train", "--optimizer", "adma"},
+     2,
      "--optimizer: expected sgd, adam, adamw, got 'adma' (did you mean \"adam\"?)"},
     {{"train", "--bn", "yes"}, 2, "--bn: expected on, off, got 'yes'"},
     {{"train", "--layers", ""}, 2, "--layers: expected layers such as dense:10, got none"},
@@ -62,8 +64,8 @@ std::string join(const std::vector<std::string>& words) {
   return out;
 }
 
-const std::vector<std::string> commands = {"train", "compare", "eval", "predict", "inspect",
-                                           "data", "bench", "devices", "version"};
+const std::vector<std::string> commands = {"train", "compare", "eval",    "predict", "inspect",
+                                           "data",  "bench",   "devices", "version"};
 
 }  // namespace
 
@@ -106,8 +108,9 @@ TEST_CASE("train --help names defaults and hides aliases, which work") {
   }
   CHECK_THAT(help, !Contains("--learning-rate") && !Contains("--wd"));
   write_small_mnist(dir.file("data"), 600, 100);
-  const Outcome aliases = tandem_program(dir, {"train", "--dataset", "mnist", "--data", "data", "--dry-run", "--json", "-b", "50",
-                                               "--learning-rate", "0.25", "--wd", "0.001", "-o", "x", "-j", "1"});
+  const Outcome aliases =
+      tandem_program(dir, {"train", "--dataset", "mnist", "--data", "data", "--dry-run", "--json", "-b", "50",
+                           "--learning-rate", "0.25", "--wd", "0.001", "-o", "x", "-j", "1"});
   REQUIRE(aliases.exit_code == 0);
   const auto settings = nlohmann::json::parse(aliases.out);
   CHECK(settings.at("batch_size") == 50);
