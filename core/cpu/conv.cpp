@@ -2,7 +2,7 @@
 // the input's gradient added back (col2im). Two images at a time keep the patches in the L2 cache.
 #include <cstring>
 
-#include "kernel.h"
+#include "tandem/core/cpu/kernel.h"
 #include "tandem/core/blas.h"
 
 namespace tandem::TANDEM_CPU_PATH {

@@ -1,4 +1,4 @@
-#include "kernel.h"
+#include "tandem/core/cpu/kernel.h"
 #include "tandem/core/blas.h"
 
 namespace tandem::TANDEM_CPU_PATH {

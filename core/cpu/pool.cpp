@@ -1,6 +1,6 @@
 #include <cstring>
 
-#include "kernel.h"
+#include "tandem/core/cpu/kernel.h"
 
 namespace tandem::TANDEM_CPU_PATH {
 namespace {

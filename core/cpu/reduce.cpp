@@ -1,5 +1,5 @@
-#include "kernel.h"
-#include "walk.h"
+#include "tandem/core/cpu/kernel.h"
+#include "tandem/core/cpu/walk.h"
 
 namespace tandem::TANDEM_CPU_PATH {
 namespace {

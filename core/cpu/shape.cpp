@@ -1,7 +1,7 @@
 #include <cstring>
 
-#include "kernel.h"
-#include "walk.h"
+#include "tandem/core/cpu/kernel.h"
+#include "tandem/core/cpu/walk.h"
 
 namespace tandem::TANDEM_CPU_PATH {
 namespace {

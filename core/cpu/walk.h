@@ -2,7 +2,7 @@
 // operands (step 0 along an axis), permuted ones (any step), reduced ones (step 0 in the result).
 #pragma once
 
-#include "kernel.h"
+#include "tandem/core/cpu/kernel.h"
 
 namespace tandem::TANDEM_CPU_PATH {
 

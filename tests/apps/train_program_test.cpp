@@ -229,7 +229,7 @@ TEST_CASE("train --from goes on from the weights of a file") {
   CHECK(!exists(place.dir.file("fourth")));
 }
 
-TEST_CASE("--dry-run describes the run and does nothing") {
+TEST_CASE("train --dry-run describes the run and does nothing") {
   const Workplace place;
   const Outcome outcome = place.train({"--dry-run", "--weight-decay", "0.001"});
   CHECK(outcome.exit_code == 0);
