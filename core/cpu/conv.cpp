@@ -2,22 +2,20 @@
 // the input's gradient added back (col2im). Two images at a time keep the patches in the L2 cache.
 #include <cstring>
 
-#include "tandem/core/cpu/kernel.h"
 #include "tandem/core/blas.h"
+#include "tandem/core/cpu/window.h"
 
 namespace tandem::TANDEM_CPU_PATH {
 namespace {
 
-struct Geometry {
-  Window window;
-  int64_t h, w, c, out_h, out_w, out_c, groups;
+struct ConvGeometry : Geometry {
+  int64_t groups;
 
-  Geometry(const Shape& x, const Shape& y, const Window& window_, int64_t groups_)
-      : window(window_), h(x[1]), w(x[2]), c(x[3]), out_h(y[1]), out_w(y[2]), out_c(y[3]), groups(groups_) {}
+  ConvGeometry(const Shape& x, const Shape& y, const Window& window_, int64_t groups_)
+      : Geometry(x, y, window_), groups(groups_) {}
   int64_t group_c() const { return c / groups; }
   int64_t group_out() const { return out_c / groups; }
   int64_t patch() const { return window.kernel_h * window.kernel_w * group_c(); }
-  int64_t pixels() const { return out_h * out_w; }
   // Each patch is one pixel of x: no copy is needed.
   bool pointwise() const {
     return window.kernel_h * window.kernel_w == 1 && window.stride_h * window.stride_w == 1 &&
@@ -25,33 +23,20 @@ struct Geometry {
   }
 };
 
-// Which of a window's `kernel` places along one axis, origin + k * dilation, lie inside [0, extent): k in [begin, end).
-struct Range {
-  int64_t begin, end;
-};
-Range inside(int64_t origin, int64_t dilation, int64_t kernel, int64_t extent) {
-  if (dilation == 1) return {max(0, -origin), min(kernel, extent - origin)};  // most are: spares the divisions
-  const int64_t begin = origin < 0 ? (-origin + dilation - 1) / dilation : 0;
-  const int64_t end = origin < extent ? (extent - origin + dilation - 1) / dilation : 0;
-  return {begin, min(kernel, end)};
-}
-
 // For every patch of one image: begin(whether all of it lies inside), then f(position in the image of the group's
 // first channel, position in the patch, values) for each contiguous run that it shares with the image.
 template <class Begin, class F>
-void for_patches(const Geometry& g, const Begin& begin, const F& f) {
+void for_patches(const ConvGeometry& g, const Begin& begin, const F& f) {
   const Window& window = g.window;
   const bool joined = window.dilation_w == 1 && g.groups == 1;  // neighbouring pixels make one run
   for (int64_t oy = 0; oy < g.out_h; ++oy) {
-    const int64_t y0 = oy * window.stride_h - window.padding_h;
-    const Range ky = inside(y0, window.dilation_h, window.kernel_h, g.h);
+    const Range ky = g.rows(oy);
     for (int64_t ox = 0; ox < g.out_w; ++ox) {
-      const int64_t x0 = ox * window.stride_w - window.padding_w;
-      const Range kx = inside(x0, window.dilation_w, window.kernel_w, g.w);
-      begin(ky.end - ky.begin == window.kernel_h && kx.end - kx.begin == window.kernel_w);
-      const int64_t step = joined ? kx.end - kx.begin : 1;
+      const Range kx = g.columns(ox);
+      begin(ky.size() == window.kernel_h && kx.size() == window.kernel_w);
+      const int64_t step = joined ? kx.size() : 1;
       for (int64_t i = ky.begin; i < ky.end; ++i) {
-        const int64_t row = (y0 + i * window.dilation_h) * g.w + x0;
+        const int64_t row = (g.top(oy) + i * window.dilation_h) * g.w + g.left(ox);
         for (int64_t j = kx.begin; j < kx.end; j += step) {
           f((row + j * window.dilation_w) * g.c, (i * window.kernel_w + j) * g.group_c(), step * g.group_c());
         }
@@ -62,10 +47,10 @@ void for_patches(const Geometry& g, const Begin& begin, const F& f) {
 
 // cols[images * pixels, patch] of one group; `x` points to the group's first channel.
 template <class T>
-void im2col(const Geometry& g, const T* x, int64_t images, T* cols) {
+void im2col(const ConvGeometry& g, const T* x, int64_t images, T* cols) {
   const int64_t patch = g.patch();
   T* next = cols;
-  for (int64_t n = 0; n < images; ++n, x += g.h * g.w * g.c) {
+  for (int64_t n = 0; n < images; ++n, x += g.image()) {
     const auto begin = [&](bool whole) {
       cols = next;
       next += patch;
@@ -79,9 +64,9 @@ void im2col(const Geometry& g, const T* x, int64_t images, T* cols) {
 
 // x += the patches, each where it came from.
 template <class T>
-void col2im(const Geometry& g, const T* cols, int64_t images, T* x) {
+void col2im(const ConvGeometry& g, const T* cols, int64_t images, T* x) {
   const T* next = cols;
-  for (int64_t n = 0; n < images; ++n, x += g.h * g.w * g.c) {
+  for (int64_t n = 0; n < images; ++n, x += g.image()) {
     const auto begin = [&](bool) {
       cols = next;
       next += g.patch();
@@ -100,7 +85,7 @@ struct Patches {
   int64_t ld;
 };
 template <class T>
-Patches<T> patches(const Geometry& g, const T* x, int64_t images) {
+Patches<T> patches(const ConvGeometry& g, const T* x, int64_t images) {
   if (g.pointwise()) return {x, g.c};
   T* cols = scratch<T>(images * g.pixels() * g.patch());
   im2col(g, x, images, cols);
@@ -110,14 +95,14 @@ Patches<T> patches(const Geometry& g, const T* x, int64_t images) {
 }  // namespace
 
 void run(const Conv& k) {
-  const Geometry g(k.x.dims, k.y.dims, k.window, k.groups);
+  const ConvGeometry g(k.x.dims, k.y.dims, k.window, k.groups);
   const Chunking cut = chunking(k.x.dims);
   floating(k.x.dtype, [&](auto zero) {
     using T = decltype(zero);
     parallel_for(cut.chunks(), [&](int64_t chunk) {
       const int64_t begin = cut.chunk_begin(chunk), images = cut.chunk_begin(chunk + 1) - begin;
       const int64_t rows = images * g.pixels();
-      const T* x = k.x.as<T>() + begin * g.h * g.w * g.c;
+      const T* x = k.x.as<T>() + begin * g.image();
       T* y = k.y.as<T>() + begin * g.pixels() * g.out_c;
       for (int64_t group = 0; group < g.groups; ++group) {
         const Patches<T> cols = patches(g, x + group * g.group_c(), images);
@@ -135,7 +120,7 @@ void run(const Conv& k) {
 }
 
 void run(const ConvDx& k) {
-  const Geometry g(k.dx.dims, k.dy.dims, k.window, k.groups);
+  const ConvGeometry g(k.dx.dims, k.dy.dims, k.window, k.groups);
   const Chunking cut = chunking(k.dx.dims);
   floating(k.dx.dtype, [&](auto zero) {
     using T = decltype(zero);
@@ -143,8 +128,8 @@ void run(const ConvDx& k) {
       const int64_t begin = cut.chunk_begin(chunk), images = cut.chunk_begin(chunk + 1) - begin;
       const int64_t rows = images * g.pixels();
       const T* dy = k.dy.as<T>() + begin * g.pixels() * g.out_c;
-      T* dx = k.dx.as<T>() + begin * g.h * g.w * g.c;
-      std::memset(dx, 0, static_cast<size_t>(images * g.h * g.w * g.c) * sizeof(T));
+      T* dx = k.dx.as<T>() + begin * g.image();
+      std::memset(dx, 0, static_cast<size_t>(images * g.image()) * sizeof(T));
       for (int64_t group = 0; group < g.groups; ++group) {
         T* into = dx + group * g.group_c();
         T* cols = g.pointwise() ? into : scratch<T>(rows * g.patch());
@@ -158,7 +143,7 @@ void run(const ConvDx& k) {
 }
 
 void run(const ConvDw& k) {
-  const Geometry g(k.x.dims, k.dy.dims, k.window, k.groups);
+  const ConvGeometry g(k.x.dims, k.dy.dims, k.window, k.groups);
   const Chunking cut = chunking(k.x.dims);
   floating(k.dw.dtype, [&](auto zero) {
     using T = decltype(zero);
@@ -167,7 +152,7 @@ void run(const ConvDw& k) {
       const int64_t lane_begin = cut.lane_begin(lane), lane_end = cut.lane_begin(lane + 1);
       for (int64_t begin = lane_begin; begin < lane_end; begin += cut.rows) {
         const int64_t images = min(cut.rows, lane_end - begin);
-        const T* x = k.x.as<T>() + begin * g.h * g.w * g.c;
+        const T* x = k.x.as<T>() + begin * g.image();
         const T* dy = k.dy.as<T>() + begin * g.pixels() * g.out_c;
         for (int64_t group = 0; group < g.groups; ++group) {
           const Patches<T> cols = patches(g, x + group * g.group_c(), images);

@@ -1,17 +1,9 @@
 #include <cstring>
 
-#include "tandem/core/cpu/kernel.h"
+#include "tandem/core/cpu/window.h"
 
 namespace tandem::TANDEM_CPU_PATH {
 namespace {
-
-struct Geometry {
-  Window window;
-  int64_t n, h, w, c, out_h, out_w;
-
-  Geometry(const Shape& x, const Shape& y, const Window& window_)
-      : window(window_), n(x[0]), h(x[1]), w(x[2]), c(x[3]), out_h(y[1]), out_w(y[2]) {}
-};
 
 // f(oy, ox) for every output pixel.
 template <class F>
@@ -24,32 +16,21 @@ void for_pixels(const Geometry& g, const F& f) {
 // f(position iy * W + ix) for the window's places inside the image, in window order.
 template <class F>
 void for_window(const Geometry& g, int64_t oy, int64_t ox, const F& f) {
-  const Window& window = g.window;
-  for (int64_t ky = 0; ky < window.kernel_h; ++ky) {
-    const int64_t iy = oy * window.stride_h - window.padding_h + ky * window.dilation_h;
-    if (iy < 0 || iy >= g.h) continue;
-    for (int64_t kx = 0; kx < window.kernel_w; ++kx) {
-      const int64_t ix = ox * window.stride_w - window.padding_w + kx * window.dilation_w;
-      if (ix >= 0 && ix < g.w) f(iy * g.w + ix);
+  const Range ky = g.rows(oy), kx = g.columns(ox);
+  for (int64_t i = ky.begin; i < ky.end; ++i) {
+    for (int64_t j = kx.begin; j < kx.end; ++j) {
+      f((g.top(oy) + i * g.window.dilation_h) * g.w + g.left(ox) + j * g.window.dilation_w);
     }
   }
 }
 
-// How many values the mean of window (oy, ox) is over. With `padded`, the padding counts as well, but not what a
-// window rounded up by ceil_mode has beyond it.
+// How many values the mean of window (oy, ox) is over, at least 1. With `padded`, the padding counts as well, but not
+// what a window rounded up by ceil_mode has beyond it.
 int64_t window_count(const Geometry& g, int64_t oy, int64_t ox, bool padded) {
   const Window& window = g.window;
-  const auto inside = [](int64_t origin, int64_t dilation, int64_t kernel, int64_t begin, int64_t end) {
-    int64_t count = 0;
-    for (int64_t k = 0; k < kernel; ++k) {
-      const int64_t at = origin + k * dilation;
-      count += at >= begin && at < end ? 1 : 0;
-    }
-    return count;
-  };
-  const int64_t pad_h = padded ? window.padding_h : 0, pad_w = padded ? window.padding_w : 0;
-  return inside(oy * window.stride_h - window.padding_h, window.dilation_h, window.kernel_h, -pad_h, g.h + pad_h) *
-         inside(ox * window.stride_w - window.padding_w, window.dilation_w, window.kernel_w, -pad_w, g.w + pad_w);
+  if (!padded) return max(1, g.rows(oy).size() * g.columns(ox).size());
+  return inside(oy * window.stride_h, window.dilation_h, window.kernel_h, g.h + 2 * window.padding_h).size() *
+         inside(ox * window.stride_w, window.dilation_w, window.kernel_w, g.w + 2 * window.padding_w).size();
 }
 
 }  // namespace
@@ -58,8 +39,8 @@ void run(const MaxPool& k) {
   const Geometry g(k.x.dims, k.y.dims, k.window);
   floating(k.x.dtype, [&](auto zero) {
     using T = decltype(zero);
-    parallel_for(g.n, [&](int64_t n) {
-      const T* x = k.x.as<T>() + n * g.h * g.w * g.c;
+    parallel_for(k.x.dims[0], [&](int64_t n) {
+      const T* x = k.x.as<T>() + n * g.image();
       for_pixels(g, [&](int64_t oy, int64_t ox) {
         const int64_t out = ((n * g.out_h + oy) * g.out_w + ox) * g.c;
         T* y = k.y.as<T>() + out;
@@ -103,8 +84,8 @@ void run(const AvgPool& k) {
   const Geometry g(k.x.dims, k.y.dims, k.window);
   floating(k.x.dtype, [&](auto zero) {
     using T = decltype(zero);
-    parallel_for(g.n, [&](int64_t n) {
-      const T* x = k.x.as<T>() + n * g.h * g.w * g.c;
+    parallel_for(k.x.dims[0], [&](int64_t n) {
+      const T* x = k.x.as<T>() + n * g.image();
       double* sum = scratch<double>(g.c);
       for_pixels(g, [&](int64_t oy, int64_t ox) {
         for (int64_t c = 0; c < g.c; ++c) sum[c] = 0;
@@ -113,7 +94,7 @@ void run(const AvgPool& k) {
           TANDEM_INDEPENDENT
           for (int64_t c = 0; c < g.c; ++c) sum[c] += static_cast<double>(value[c]);
         });
-        const double count = static_cast<double>(max(1, window_count(g, oy, ox, k.count_padding)));
+        const double count = static_cast<double>(window_count(g, oy, ox, k.count_padding));
         T* y = k.y.as<T>() + ((n * g.out_h + oy) * g.out_w + ox) * g.c;
         for (int64_t c = 0; c < g.c; ++c) y[c] = static_cast<T>(sum[c] / count);
       });
@@ -125,12 +106,12 @@ void run(const AvgPoolGrad& k) {
   const Geometry g(k.dx.dims, k.dy.dims, k.window);
   floating(k.dy.dtype, [&](auto zero) {
     using T = decltype(zero);
-    parallel_for(g.n, [&](int64_t n) {
-      T* dx = k.dx.as<T>() + n * g.h * g.w * g.c;
-      std::memset(dx, 0, static_cast<size_t>(g.h * g.w * g.c) * sizeof(T));
+    parallel_for(k.dx.dims[0], [&](int64_t n) {
+      T* dx = k.dx.as<T>() + n * g.image();
+      std::memset(dx, 0, static_cast<size_t>(g.image()) * sizeof(T));
       for_pixels(g, [&](int64_t oy, int64_t ox) {
         const T* dy = k.dy.as<T>() + ((n * g.out_h + oy) * g.out_w + ox) * g.c;
-        const T count = static_cast<T>(max(1, window_count(g, oy, ox, k.count_padding)));
+        const T count = static_cast<T>(window_count(g, oy, ox, k.count_padding));
         for_window(g, oy, ox, [&](int64_t at) {
           T* to = dx + at * g.c;
           TANDEM_INDEPENDENT
