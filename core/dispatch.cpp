@@ -6,7 +6,7 @@
 
 namespace tandem {
 
-thread_local LaunchObserver* launch_observer = nullptr;
+constinit thread_local LaunchObserver* launch_observer = nullptr;
 
 LaunchObserver* set_launch_observer(LaunchObserver* observer) {
   return std::exchange(launch_observer, observer);

@@ -13,7 +13,7 @@ struct LaunchObserver {
   virtual void operand(const View& view, Use use) = 0;
 };
 LaunchObserver* set_launch_observer(LaunchObserver* observer);  // returns the one before
-extern thread_local LaunchObserver* launch_observer;
+extern constinit thread_local LaunchObserver* launch_observer;
 
 // Throws DeviceError: this build has no CUDA backend.
 [[noreturn]] void no_cuda_backend();

@@ -55,7 +55,8 @@ class PoisonOutputs : public LaunchObserver {
   // The blocks of the last call's inputs: alive, or free in the pool and not yet written by anyone else.
   void compare_inputs() {
     for (const Input& input : inputs_) {
-      if (changed_.empty() && std::memcmp(input.data, input.before.data(), input.before.size()) != 0)
+      if (changed_.empty() && !input.before.empty() &&
+          std::memcmp(input.data, input.before.data(), input.before.size()) != 0)
         changed_ = kernel_;
     }
     inputs_.clear();
