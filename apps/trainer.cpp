@@ -181,7 +181,7 @@ Splits load_data(const TrainSettings& settings) {
   }
   const auto load = [&](Split split) {
     if (name == "digits") return split == Split::train ? make_digits(60'000, 1) : make_digits(10'000, 2);
-    return load_mnist(dir.value_or(mnist_cache_dir(name)), split, name);
+    return load_mnist(dir.value_or(""), split, name);
   };
   auto test = std::async(std::launch::async, load, Split::test);
   const Dataset train = load(Split::train);
