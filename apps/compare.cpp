@@ -11,6 +11,7 @@
 #include <mutex>
 #include <thread>
 
+#include "run_difference.h"
 #include "tandem/core/hash.h"
 #include "tandem/core/threads.h"
 #include "tandem/layers/build.h"
@@ -128,38 +129,6 @@ bool run_arm(Module& model, const Splits& data, const TrainSettings& settings, T
 
 // ---- A/A -------------------------------------------------------------------------------------------------------
 
-// 0 for the same number, NaN included; infinity where only one is a number.
-double distance(double a, double b) {
-  if (a == b || (std::isnan(a) && std::isnan(b))) return 0;
-  const double difference = std::abs(a - b);
-  return std::isfinite(difference) ? difference : INFINITY;
-}
-
-double run_difference(const ArmRun& a, const ArmRun& b) {
-  if (a.diverged != b.diverged || a.steps != b.steps || a.curve.size() != b.curve.size()) return INFINITY;
-  double largest = 0;
-  for (size_t i = 0; i < a.curve.size(); ++i)
-    for (double CurvePoint::*field :
-         {&CurvePoint::train_loss, &CurvePoint::validation_loss, &CurvePoint::validation_accuracy})
-      largest = std::max(largest, distance(a.curve[i].*field, b.curve[i].*field));
-  for (auto field : {&ArmRun::train_accuracy, &ArmRun::validation_accuracy, &ArmRun::test_accuracy})
-    largest = std::max(largest, distance((a.*field).value_or(0), (b.*field).value_or(0)));
-  return largest;
-}
-
-// Over every parameter and buffer; the models have the same.
-double weight_difference(Module& a, Module& b) {
-  const StateDict first = a.state_dict(), second = b.state_dict();
-  double largest = 0;
-  for (size_t i = 0; i < first.size(); ++i) {
-    const Tensor x = first[i].second.to(Dtype::float64).to(Device{}),
-                 y = second[i].second.to(Dtype::float64).to(Device{});
-    for (int64_t j = 0; j < x.numel(); ++j)
-      largest = std::max(largest, distance(x.data<double>()[j], y.data<double>()[j]));
-  }
-  return largest;
-}
-
 // Each arm twice from the first seed, for a few steps, the two runs side by side where the pairs will be.
 double aa_check(const Comparison& comparison, const Splits& data, const std::function<bool()>& should_stop) {
   Splits small = data;
@@ -179,7 +148,7 @@ double aa_check(const Comparison& comparison, const Splits& data, const std::fun
       models[i] = make_model(settings, data.train);
       run_arm(*models[i], small, settings, nullptr, should_stop, runs[i]);
     });
-    largest = std::max({largest, run_difference(runs[0], runs[1]), weight_difference(*models[0], *models[1])});
+    largest = std::max(largest, run_difference(runs[0], *models[0], runs[1], *models[1]));
   }
   return largest;
 }
@@ -255,8 +224,7 @@ class Experiment {
   void finish(const SeedPair& pair, const Models& models) {
     const std::lock_guard lock(mutex_);
     if (comparison_.settings.is_null()) {
-      const double difference =
-          std::max(run_difference(pair.runs[0], pair.runs[1]), weight_difference(*models[0], *models[1]));
+      const double difference = run_difference(pair.runs[0], *models[0], pair.runs[1], *models[1]);
       comparison_.aa_difference = std::max(comparison_.aa_difference.value_or(0), difference);
     }
     observer_.on_pair(pair);

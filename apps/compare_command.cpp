@@ -43,6 +43,7 @@ class Watcher : public CompareObserver {
 
   void on_start(const Comparison& comparison) override {
     seeds_ = comparison.settings.seeds.size();
+    labels_ = {comparison.arms[0].label, comparison.arms[1].label};
     progress_ = std::make_unique<Progress>(comparison.total_steps * 2 * int64_t(seeds_));
   }
   std::unique_ptr<TrainObserver> watch(uint64_t seed, const Arm& arm) override {
@@ -53,10 +54,10 @@ class Watcher : public CompareObserver {
     ++finished_;
     auto test = [&](int arm) {
       const auto& accuracy = pair.runs[arm].test_accuracy;
-      return accuracy ? fmt::format("{:.2f} %", 100 * *accuracy) : "diverged";
+      return labels_[arm] + (accuracy ? fmt::format(" {:.2f} %", 100 * *accuracy) : " diverged");
     };
-    notice(fmt::format("seed {}: test accuracy {} and {} ({} of {} seeds done)", pair.seed, test(0), test(1),
-                       finished_.load(), seeds_));
+    notice(fmt::format("seed {}: test accuracy {}, {} ({} of {} done)", pair.seed, test(0), test(1), finished_.load(),
+                       seeds_));
   }
   bool should_stop() override { return signals_.stopped(); }
 
@@ -94,6 +95,7 @@ class Watcher : public CompareObserver {
   StopOnSignal signals_;
   std::unique_ptr<Progress> progress_;
   size_t seeds_ = 0;
+  std::array<std::string, 2> labels_;
   std::atomic<int64_t> steps_{0};
   std::atomic<size_t> finished_{0};
 };

@@ -16,7 +16,7 @@ namespace tandem {
 
 namespace {
 
-constexpr const char* colours[] = {colour_first, colour_second};
+const char* const colours[] = {colour_first, colour_second};
 
 constexpr const char* style = R"(
 :root { color-scheme: light; }

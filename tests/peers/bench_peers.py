@@ -228,8 +228,10 @@ def compare(args, workload, bn):
         theirs = best(lambda c: c.get("python") == python)
         ratio = [t["ms"] / o["ms"] for t, o in zip(theirs, ours)]
         ratios["torch " + theirs[0]["torch"]] = ratio
-        print("%-3s %-5s Tandem's best against torch %s's best: %.2fx  [%.2f, %.2f] over %d rounds" % (
-            workload, bn, theirs[0]["torch"], statistics.median(ratio), min(ratio), max(ratio), len(ratio)), flush=True)
+        busy = any(row["load"] > 0.04 for row in theirs + ours)
+        print("%-3s %-5s Tandem's best against torch %s's best: %.2fx  [%.2f, %.2f] over %d rounds%s" % (
+            workload, bn, theirs[0]["torch"].split("+")[0], statistics.median(ratio), min(ratio), max(ratio), len(ratio),
+            "; the machine was busy: supports no claim" if busy else ""), flush=True)
     return {"workload": workload, "bn": bn, "ratios": ratios, "runs": [
         dict(config, ms=[r["ms"] for r in column], load=[r["load"] for r in column])
         for (_, config), column in zip(configs, columns)]}
