@@ -106,6 +106,23 @@ TEST_CASE("A run directory holds all that was said and learned") {
   CHECK(static_cast<size_t>(std::count(csv.begin(), csv.end(), '\n')) == metrics.size() + 1);
 }
 
+TEST_CASE("Without --dataset, MNIST is used where it is found, else the built-in digits, with a notice") {
+  const Workplace place;
+  const std::vector<std::string> words = {"train", "--max-steps", "1", "--layers", "dense:10", "--out"};
+  const auto run = [&](const std::string& out, const ProgramOptions& options) {
+    std::vector<std::string> all = words;
+    all.push_back(out);
+    const Outcome outcome = tandem_program(place.dir, all, options);
+    CHECK(outcome.exit_code == 0);
+    return outcome.err;
+  };
+  const std::string notice = "No MNIST found: using built-in digits; `tandem data fetch mnist` gets MNIST\n";
+  CHECK_THAT(run("a", {}), Contains(notice));
+  CHECK(place.result("a").at("dataset") == "digits");
+  CHECK_THAT(run("b", {.environment = {{"TANDEM_DATA", "data"}}}), !Contains(notice));
+  CHECK(place.result("b").at("dataset") == "mnist");
+}
+
 TEST_CASE("The same seed gives the same bytes, on any number of threads and however often it is evaluated") {
   const Workplace place;
   REQUIRE(place.train({"--epochs", "2", "--out", "a", "--threads", "1"}).exit_code == 0);

@@ -13,9 +13,10 @@ files; both programs train on them. In every round each configuration runs once,
            slower one counted; with --compile also torch.compile
 
 Per workload the best configuration of each program, by its median over the rounds, is compared: a ratio above 1 says
-that Tandem is that many times as fast. The range is over rounds. OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE are unset for
-both (OpenBLAS then knows its CPU); PyTorch gets the allocator and thread settings that serve it best. A run during
-which other processes used more than 4 % of the machine is repeated up to three times, and marked if that did not help.
+that Tandem is that many times as fast. The range is over rounds. OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE are unset, but
+for a PyTorch that uses OpenBLAS: it is told the kernels that Tandem chose, since an OpenBLAS older than the CPU would
+take those of 2004. PyTorch also gets the allocator and thread settings that serve it best. A run during which other
+processes used more than 4 % of the machine is repeated up to three times, and marked if that did not help.
 """
 import argparse
 import gzip
@@ -118,10 +119,10 @@ def peer(options):
 
 # ---- the driver -----------------------------------------------------------------------------------------------------
 
-def environment(threads, torch):
+def environment(threads, torch, openblas_core=None):
     env = {k: v for k, v in os.environ.items() if k not in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")}
     if torch:
-        env.update(OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads), OPENBLAS_NUM_THREADS=str(threads),
+        env.update(OPENBLAS_CORETYPE=openblas_core, OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads), OPENBLAS_NUM_THREADS=str(threads),
                    MALLOC_MMAP_THRESHOLD_="4000000000", MALLOC_TRIM_THRESHOLD_="8000000000",
                    MALLOC_TOP_PAD_="268435456")
         if threads > 1:
@@ -153,7 +154,7 @@ def run_torch(args, config):
 
     def launch(text):
         return start([config["python"], os.path.abspath(__file__), "--peer", text],
-                     environment(config["threads"], torch=True))
+                     environment(config["threads"], torch=True, openblas_core=args.openblas_core))
 
     if config["bn"] != "pair":
         return finish(launch(options()))
@@ -255,6 +256,10 @@ def main():
     args.python = args.python or ["/usr/bin/python3"]
     if not os.path.exists(args.data + "/train-images-idx3-ubyte.gz"):
         sys.exit("--data: expected a folder with train-images-idx3-ubyte.gz, got '%s'" % args.data)
+    # "BLAS  OpenBLAS 0.3.21 SkylakeX"
+    version = subprocess.run([args.tandem, "version"], env=environment(1, torch=False), capture_output=True, text=True,
+                             check=True).stdout
+    args.openblas_core = next(line for line in version.splitlines() if line.startswith("BLAS")).split()[-1]
     results = [compare(args, workload, bn) for workload in args.workloads.split(",") for bn in args.bn.split(",")]
     if args.json:
         with open(args.json, "w") as file:
