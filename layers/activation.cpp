@@ -13,7 +13,8 @@ Dropout::Dropout(double p) : p_(p), call_(zeros({}, {Dtype::int64})) {
 
 Tensor Dropout::forward(const Tensor& x) {
   if (!is_training()) return x;
-  const Tensor y = dropout(x, p_, Stream(seed(), "dropout/" + name()).key(), call_);
+  const Tensor y =
+      labelled("Dropout", [&] { return dropout(x, p_, Stream(seed(), "dropout/" + name()).key(), call_); });
   call_.fill(call_.item() + 1);
   return y;
 }

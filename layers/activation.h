@@ -8,31 +8,32 @@
 
 namespace tandem {
 
-class ReLU : public Module {
+// y = L::op(x), elementwise.
+template <class L>
+class Activation : public Module {
  public:
-  Tensor forward(const Tensor& x) override { return relu(x); }
+  Tensor forward(const Tensor& x) override {
+    return labelled(L::kType, [&] { return L::op(x); });
+  }
   Shape output_shape(const Shape& x) const override { return x; }
-  std::string kind() const override { return "relu"; }
-  std::string text() const override { return "relu"; }
-  std::unique_ptr<Module> clone() const override { return std::make_unique<ReLU>(); }
+  std::string kind() const override { return L::kKind; }
+  std::string text() const override { return L::kKind; }
+  std::unique_ptr<Module> clone() const override { return copy_of(static_cast<const L&>(*this)); }
 };
 
-class Sigmoid : public Module {
- public:
-  Tensor forward(const Tensor& x) override { return sigmoid(x); }
-  Shape output_shape(const Shape& x) const override { return x; }
-  std::string kind() const override { return "sigmoid"; }
-  std::string text() const override { return "sigmoid"; }
-  std::unique_ptr<Module> clone() const override { return std::make_unique<Sigmoid>(); }
+struct ReLU : Activation<ReLU> {
+  static constexpr const char *kType = "ReLU", *kKind = "relu";
+  static Tensor op(const Tensor& x) { return relu(x); }
 };
 
-class Tanh : public Module {
- public:
-  Tensor forward(const Tensor& x) override { return tanh(x); }
-  Shape output_shape(const Shape& x) const override { return x; }
-  std::string kind() const override { return "tanh"; }
-  std::string text() const override { return "tanh"; }
-  std::unique_ptr<Module> clone() const override { return std::make_unique<Tanh>(); }
+struct Sigmoid : Activation<Sigmoid> {
+  static constexpr const char *kType = "Sigmoid", *kKind = "sigmoid";
+  static Tensor op(const Tensor& x) { return sigmoid(x); }
+};
+
+struct Tanh : Activation<Tanh> {
+  static constexpr const char *kType = "Tanh", *kKind = "tanh";
+  static Tensor op(const Tensor& x) { return tanh(x); }
 };
 
 // In training, zeroes each element with probability p and scales the rest by 1 / (1 - p); nothing in eval.

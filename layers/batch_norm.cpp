@@ -37,7 +37,7 @@ BatchNorm::BatchNorm(int64_t channels, BatchNormLayerOptions o) : channels_(chan
     running_var = empty({channels}, {o.dtype});
     num_batches_tracked = empty({}, {Dtype::int64});
   }
-  init(0);
+  init(seed());
 }
 
 BatchNorm BatchNorm::pytorch(int64_t channels, double momentum) {
@@ -87,16 +87,15 @@ void BatchNorm::check_batch(const Shape& x) const {
 Tensor BatchNorm::forward(const Tensor& x) {
   check_channels(x.shape());
   check_batch(x.shape());
-  for (const Tensor& own : {weight, bias, running_mean}) {
-    if (own.defined()) check_alike("BatchNorm", x, own);
-  }
-  return batch_norm(x, weight, bias, {running_mean, running_var, num_batches_tracked},
-                    {.eps = options_.eps,
-                     .momentum = options_.momentum,
-                     .unbiased_running_var = options_.unbiased_running_var,
-                     .channel_axis = options_.channel_axis,
-                     .training = is_training(),
-                     .allow_one_value = options_.allow_one_value});
+  return labelled("BatchNorm", [&] {
+    return batch_norm(x, weight, bias, {running_mean, running_var, num_batches_tracked},
+                      {.eps = options_.eps,
+                       .momentum = options_.momentum,
+                       .unbiased_running_var = options_.unbiased_running_var,
+                       .channel_axis = options_.channel_axis,
+                       .training = is_training(),
+                       .allow_one_value = options_.allow_one_value});
+  });
 }
 
 Shape BatchNorm::output_shape(const Shape& x) const {

@@ -26,7 +26,7 @@ Conv2d::Conv2d(int64_t in, int64_t out, Conv2dLayerOptions o) : in_(in), out_(ou
   }
   weight = empty({out, o.kernel, o.kernel, in / o.groups}, {o.dtype}).set_requires_grad(true);
   if (o.bias) bias = empty({out}, {o.dtype}).set_requires_grad(true);
-  init(0);
+  init(seed());
 }
 
 Shape Conv2d::output_shape(const Shape& x) const {
@@ -51,12 +51,13 @@ Shape Conv2d::output_shape(const Shape& x) const {
 
 Tensor Conv2d::forward(const Tensor& x) {
   output_shape(x.shape());  // its checks name the layer
-  check_alike("Conv2d", x, weight);
-  return conv2d(x, weight, bias,
-                {.stride = options_.stride,
-                 .padding = options_.padding,
-                 .dilation = options_.dilation,
-                 .groups = options_.groups});
+  return labelled("Conv2d", [&] {
+    return conv2d(x, weight, bias,
+                  {.stride = options_.stride,
+                   .padding = options_.padding,
+                   .dilation = options_.dilation,
+                   .groups = options_.groups});
+  });
 }
 
 std::string Conv2d::text() const {

@@ -11,7 +11,7 @@ Dense::Dense(int64_t in, int64_t out, DenseOptions options) : in_(in), out_(out)
   if (in < 1 || out < 1) throw ValueError(fmt::format("Dense: expected sizes >= 1, got in = {}, out = {}", in, out));
   weight = empty({out, in}, {options.dtype}).set_requires_grad(true);
   if (options.bias) bias = empty({out}, {options.dtype}).set_requires_grad(true);
-  init(0);
+  init(seed());
 }
 
 void Dense::check(const Shape& x) const {
@@ -23,8 +23,7 @@ void Dense::check(const Shape& x) const {
 
 Tensor Dense::forward(const Tensor& x) {
   check(x.shape());
-  check_alike("Dense", x, weight);
-  return linear(x, weight, bias);
+  return labelled("Dense", [&] { return linear(x, weight, bias); });
 }
 
 Shape Dense::output_shape(const Shape& x) const {

@@ -13,39 +13,48 @@ namespace {
 
 std::string join(const std::string& path, const std::string& name) { return path.empty() ? name : path + "." + name; }
 
-// Calls one function for every parameter, buffer and module below (and with) `root`, with its full name.
-struct Walk : MemberVisitor {
-  std::function<void(const std::string&, Tensor&, Role, const Init&, int64_t, int64_t)> on_parameter;
-  std::function<void(const std::string&, Tensor&, bool)> on_buffer;
-  std::function<void(const std::string&, Module&)> on_module;  // after its members
+// What a module and those below it show, in order, with full names.
+struct Members : MemberVisitor {
+  struct Value {
+    std::string name;
+    Tensor* tensor;
+    bool persistent, is_parameter;
+    Role role{};
+    Init init{};
+    int64_t fan_in = 0, fan_out = 0;
+  };
+  struct Part {
+    std::string name;
+    Module* module;
+    int depth;  // 0: the root
+  };
+  std::vector<Value> values;
+  std::vector<Part> modules;  // each after those below it
 
-  void from(Module& root, const std::string& path = "") {
-    const std::string outer = std::exchange(path_, path);
-    root.members(*this);
-    if (on_module) on_module(path_, root);
-    path_ = outer;
-  }
+  explicit Members(Module& root, const std::string& path = "") { visit(root, path); }
 
  private:
   void parameter(const char* name, Tensor& tensor, Role role, const Init& init, int64_t in, int64_t out) override {
-    if (on_parameter) on_parameter(join(path_, name), tensor, role, init, in, out);
+    values.push_back({join(path_, name), &tensor, true, true, role, init, in, out});
   }
   void buffer(const char* name, Tensor& tensor, bool persistent) override {
-    if (on_buffer) on_buffer(join(path_, name), tensor, persistent);
+    values.push_back({join(path_, name), &tensor, persistent, false});
   }
-  void child(const std::string& name, Module& module) override { from(module, join(path_, name)); }
+  void child(const std::string& name, Module& module) override {
+    ++depth_;
+    visit(module, join(path_, name));
+    --depth_;
+  }
+  void visit(Module& module, const std::string& path) {
+    const std::string outer = std::exchange(path_, path);
+    module.members(*this);
+    modules.push_back({path, &module, depth_});
+    path_ = outer;
+  }
 
   std::string path_;
+  int depth_ = 0;
 };
-
-std::vector<Tensor*> all_tensors(Module& module) {
-  std::vector<Tensor*> tensors;
-  Walk walk;
-  walk.on_parameter = [&](auto&, Tensor& t, auto...) { tensors.push_back(&t); };
-  walk.on_buffer = [&](auto&, Tensor& t, bool) { tensors.push_back(&t); };
-  walk.from(module);
-  return tensors;
-}
 
 // Each tensor and its gradient become convert(tensor), all or none of them.
 void convert_all(Module& module, const std::function<Tensor(const Tensor&)>& convert) {
@@ -54,9 +63,9 @@ void convert_all(Module& module, const std::function<Tensor(const Tensor&)>& con
     Tensor value, grad;
   };
   std::vector<Change> changes;
-  for (Tensor* t : all_tensors(module)) {
-    const Tensor grad = t->grad();
-    changes.push_back({t, convert(t->detach()), grad.defined() ? convert(grad) : grad});
+  for (const auto& value : Members(module).values) {
+    const Tensor grad = value.tensor->grad();
+    changes.push_back({value.tensor, convert(value.tensor->detach()), grad.defined() ? convert(grad) : grad});
   }
   for (const Change& c : changes) {
     c.tensor->set_data(c.value);
@@ -65,6 +74,7 @@ void convert_all(Module& module, const std::function<Tensor(const Tensor&)>& con
 }
 
 thread_local bool init_off = false;
+thread_local uint64_t modules_made = 0;
 
 bool ends_with(const std::string& text, const std::string& end) {
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
@@ -75,35 +85,42 @@ bool ends_with(const std::string& text, const std::string& end) {
 NoInit::NoInit() : before_(std::exchange(init_off, true)) {}
 NoInit::~NoInit() { init_off = before_; }
 
+Module::Module() : seed_(modules_made++) {}
+
 std::unique_ptr<Module> Module::clone() const {
   throw ValueError(
       fmt::format("clone: {} does not say how it is copied; override Module::clone", label(kind().c_str())));
 }
 
+std::vector<std::pair<std::string, Module*>> Module::children() {
+  std::vector<std::pair<std::string, Module*>> result;
+  for (const auto& part : Members(*this).modules) {
+    if (part.depth == 1) result.emplace_back(part.name, part.module);
+  }
+  return result;
+}
+
 std::vector<Parameter> Module::parameters() {
   std::vector<Parameter> result;
-  Walk walk;
-  walk.on_parameter = [&](auto& name, Tensor& t, Role role, auto&&...) { result.emplace_back(name, t, role); };
-  walk.from(*this);
+  for (const auto& value : Members(*this).values) {
+    if (value.is_parameter) result.emplace_back(value.name, *value.tensor, value.role);
+  }
   return result;
 }
 
 std::vector<Buffer> Module::buffers() {
   std::vector<Buffer> result;
-  Walk walk;
-  walk.on_buffer = [&](auto& name, Tensor& t, bool persistent) { result.push_back({name, t, persistent}); };
-  walk.from(*this);
+  for (const auto& value : Members(*this).values) {
+    if (!value.is_parameter) result.push_back({value.name, *value.tensor, value.persistent});
+  }
   return result;
 }
 
 StateDict Module::state_dict() {
   StateDict state;
-  Walk walk;
-  walk.on_parameter = [&](auto& name, Tensor& t, auto&&...) { state.emplace_back(name, t); };
-  walk.on_buffer = [&](auto& name, Tensor& t, bool persistent) {
-    if (persistent) state.emplace_back(name, t);
-  };
-  walk.from(*this);
+  for (const auto& value : Members(*this).values) {
+    if (value.persistent) state.emplace_back(value.name, *value.tensor);
+  }
   return state;
 }
 
@@ -143,21 +160,20 @@ void Module::load_state_dict(const StateDict& state, bool strict, const std::str
 }
 
 void Module::init(uint64_t seed) {
-  Walk walk;
-  walk.on_parameter = [&](auto& name, Tensor& t, Role, const Init& init, int64_t fan_in, int64_t fan_out) {
-    if (!init_off) initialize(t, init, fan_in, fan_out, Stream(seed, "init/" + name));
-  };
-  walk.on_module = [&](auto&, Module& m) {
-    m.seed_ = seed;
-    m.on_init();
-  };
-  walk.from(*this, name_);
+  const Members all(*this, name_);
+  for (const auto& value : all.values) {
+    if (!value.is_parameter || init_off) continue;
+    initialize(*value.tensor, value.init, value.fan_in, value.fan_out, Stream(seed, "init/" + value.name));
+  }
+  for (const auto& part : all.modules) {
+    part.module->name_ = part.name;
+    part.module->seed_ = seed;
+    part.module->on_init();
+  }
 }
 
 Module& Module::train(bool on) {
-  Walk walk;
-  walk.on_module = [&](auto&, Module& m) { m.training_ = on; };
-  walk.from(*this);
+  for (const auto& part : Members(*this).modules) part.module->training_ = on;
   return *this;
 }
 
@@ -180,49 +196,44 @@ void Module::set_requires_grad(bool on) {
 }
 
 void Module::set_name(const std::string& name) {
-  Walk walk;
-  walk.on_module = [](auto& path, Module& m) { m.name_ = path; };
-  walk.from(*this, name);
+  for (const auto& part : Members(*this, name).modules) part.module->name_ = part.name;
 }
 
 std::string Module::label(const char* type) const {
   return name_.empty() ? type : fmt::format("{} \"{}\"", type, name_);
 }
 
-void Module::check_alike(const char* type, const Tensor& x, const Tensor& weight) const {
-  if (x.dtype() != weight.dtype()) {
-    throw ValueError(fmt::format("{}: expected {} of {}, got {}; convert it, or the model, with to()", label(type),
-                                 describe("x", x), name_of(weight.dtype()), name_of(x.dtype())));
-  }
-  if (!(x.device() == weight.device())) {
-    throw DeviceError(fmt::format("{}: expected {} on {}, got {}; move it, or the model, with to()", label(type),
-                                  describe("x", x), to_string(weight.device()), to_string(x.device())));
+Tensor Module::labelled(const char* type, const std::function<Tensor()>& op) const {
+  const auto text = [&](const Error& error) { return fmt::format("{}: {}", label(type), error.what()); };
+  try {
+    return op();
+  } catch (const ShapeError& error) {
+    throw ShapeError(text(error));
+  } catch (const ValueError& error) {
+    throw ValueError(text(error));
+  } catch (const DeviceError& error) {
+    throw DeviceError(text(error));
   }
 }
 
 void Module::copy_state_from(const Module& source) {
-  Module& from = const_cast<Module&>(source);  // members() only shows them here
-  std::vector<Tensor*> theirs = all_tensors(from), ours = all_tensors(*this);
-  std::vector<Module*> their_modules, our_modules;
-  Walk walk;
-  walk.on_module = [&](auto&, Module& m) { their_modules.push_back(&m); };
-  walk.from(from);
-  walk.on_module = [&](auto&, Module& m) { our_modules.push_back(&m); };
-  walk.from(*this);
-  if (theirs.size() != ours.size() || their_modules.size() != our_modules.size()) {
+  const Members theirs(const_cast<Module&>(source)), ours(*this);  // members() only shows them here
+  if (theirs.values.size() != ours.values.size() || theirs.modules.size() != ours.modules.size()) {
     throw ValueError(fmt::format("clone: {} has other members than its copy", source.label(source.kind().c_str())));
   }
-  for (size_t i = 0; i < ours.size(); ++i) {
-    const bool requires_grad = theirs[i]->requires_grad();
-    ours[i]->set_data(theirs[i]->detach().clone());
-    ours[i]->set_grad({});
-    ours[i]->set_requires_grad(requires_grad);
+  for (size_t i = 0; i < ours.values.size(); ++i) {
+    Tensor &to = *ours.values[i].tensor, &from = *theirs.values[i].tensor;
+    to.set_data(from.detach().clone());
+    to.set_grad({});
+    to.set_requires_grad(from.requires_grad());
   }
-  for (size_t i = 0; i < our_modules.size(); ++i) {
-    our_modules[i]->name_ = their_modules[i]->name_;
-    our_modules[i]->seed_ = their_modules[i]->seed_;
-    our_modules[i]->training_ = their_modules[i]->training_;
-  }
+  for (size_t i = 0; i < ours.modules.size(); ++i) ours.modules[i].module->copy_settings_from(*theirs.modules[i].module);
+}
+
+void Module::copy_settings_from(const Module& source) {
+  name_ = source.name_;
+  seed_ = source.seed_;
+  training_ = source.training_;
 }
 
 }  // namespace tandem

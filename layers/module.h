@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -45,7 +46,9 @@ class NoInit {
   bool before_;
 };
 
-// Modules move but do not copy; clone() copies deeply. New modules are in training mode.
+// Modules move but do not copy; clone() copies deeply. New modules are in training mode. A Sequential gives its
+// layers their names and values; a Module of one's own as a whole model must be init(seed)-ed: until then its layers
+// have no names, and their values and masks depend on how many modules this thread made before.
 class Module {
  public:
   virtual ~Module() = default;
@@ -68,7 +71,8 @@ class Module {
   // `return copy_of(*this, <constructor arguments>)`; throws ValueError where a user's Module does not.
   virtual std::unique_ptr<Module> clone() const;
 
-  std::vector<Parameter> parameters();  // with full names, "dense1.weight"
+  std::vector<std::pair<std::string, Module*>> children();  // those right below, by local name
+  std::vector<Parameter> parameters();                      // with full names, "dense1.weight"
   std::vector<Buffer> buffers();
   StateDict state_dict();  // parameters and persistent buffers in order of members; shares storage
   // Copies values in by name, all or nothing; float32 and float64 convert. strict: names must match exactly
@@ -76,7 +80,8 @@ class Module {
   // Throws ModelFileError saying which name, shape or dtype does not fit. `source` names the origin.
   void load_state_dict(const StateDict& state, bool strict = true, const std::string& source = "the state");
 
-  // Draws every parameter anew from `seed`, by its full name, and restarts the layers' own streams and statistics.
+  // Names every module below by its path, draws every parameter anew from `seed` by its full name, and restarts the
+  // layers' own streams and statistics.
   void init(uint64_t seed);
   Module& train(bool on = true);
   Module& eval() { return train(false); }
@@ -85,18 +90,18 @@ class Module {
   Module& to(Dtype dtype);    // floating parameters and buffers
   void set_requires_grad(bool on);
 
-  // The name in error texts and streams, "bn1" or "block.bn1"; set by the parent.
+  // The name in error texts and streams, "bn1" or "block.bn1"; set by the parent, and by init.
   const std::string& name() const { return name_; }
   void set_name(const std::string& name);
 
  protected:
-  Module() = default;
+  Module();
   Module(Module&&) = default;
   Module& operator=(Module&&) = default;
   // `Dense "dense1"`, for error texts.
   std::string label(const char* type) const;
-  // Throws, with the label, unless x has the dtype and device of the layer's `weight`.
-  void check_alike(const char* type, const Tensor& x, const Tensor& weight) const;
+  // What `op` returns; what it throws gets the label before it.
+  Tensor labelled(const char* type, const std::function<Tensor()>& op) const;
   // An L made of `arguments`, with everything that `source` and its children hold.
   template <class L, class... Arguments>
   static std::unique_ptr<Module> copy_of(const L& source, Arguments&&... arguments) {
@@ -106,13 +111,15 @@ class Module {
     return copy;
   }
   void copy_state_from(const Module& source);
+  // Name, seed and mode alone, of this module alone.
+  void copy_settings_from(const Module& source);
   // Called by init on every module, after its parameters were drawn.
   virtual void on_init() {}
-  uint64_t seed() const { return seed_; }  // the last one given to init; 0 before
+  uint64_t seed() const { return seed_; }  // the last one given to init; before, one that no other module has
 
  private:
   std::string name_;
-  uint64_t seed_ = 0;
+  uint64_t seed_;
   bool training_ = true;
 };
 

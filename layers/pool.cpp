@@ -69,7 +69,7 @@ MaxPool2d::MaxPool2d(Pool2dOptions options) : options_(options) { check("MaxPool
 
 Tensor MaxPool2d::forward(const Tensor& x) {
   output_shape(x.shape());  // its checks name the layer
-  return max_pool2d(x, options_);
+  return labelled("MaxPool2d", [&] { return max_pool2d(x, options_); });
 }
 
 Shape MaxPool2d::output_shape(const Shape& x) const { return pool2d_shape(x, options_, label("MaxPool2d").c_str()); }
@@ -86,7 +86,7 @@ AvgPool2d::AvgPool2d(Pool2dOptions options) : options_(options) {
 
 Tensor AvgPool2d::forward(const Tensor& x) {
   output_shape(x.shape());
-  return avg_pool2d(x, options_);
+  return labelled("AvgPool2d", [&] { return avg_pool2d(x, options_); });
 }
 
 Shape AvgPool2d::output_shape(const Shape& x) const { return pool2d_shape(x, options_, label("AvgPool2d").c_str()); }
@@ -97,7 +97,7 @@ std::string AvgPool2d::text() const {
 
 Tensor GlobalAvgPool::forward(const Tensor& x) {
   output_shape(x.shape());
-  return global_avg_pool(x);
+  return labelled("GlobalAvgPool", [&] { return global_avg_pool(x); });
 }
 
 Shape GlobalAvgPool::output_shape(const Shape& x) const {

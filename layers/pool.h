@@ -15,7 +15,7 @@ class Flatten : public Module {
   Shape output_shape(const Shape& x) const override;
   std::string kind() const override { return "flatten"; }
   std::string text() const override { return "flatten"; }
-  std::unique_ptr<Module> clone() const override { return std::make_unique<Flatten>(); }
+  std::unique_ptr<Module> clone() const override { return copy_of(*this); }
 };
 
 // [N, H, W, C] -> [N, H', W', C]. Padding is at most half the window. Throws ValueError for other options.
@@ -26,7 +26,7 @@ class MaxPool2d : public Module {
   Shape output_shape(const Shape& x) const override;
   std::string kind() const override { return "maxpool"; }
   std::string text() const override;
-  std::unique_ptr<Module> clone() const override { return std::make_unique<MaxPool2d>(options_); }
+  std::unique_ptr<Module> clone() const override { return copy_of(*this, options_); }
 
  private:
   Pool2dOptions options_;
@@ -39,7 +39,7 @@ class AvgPool2d : public Module {
   Shape output_shape(const Shape& x) const override;
   std::string kind() const override { return "avgpool"; }
   std::string text() const override;
-  std::unique_ptr<Module> clone() const override { return std::make_unique<AvgPool2d>(options_); }
+  std::unique_ptr<Module> clone() const override { return copy_of(*this, options_); }
 
  private:
   Pool2dOptions options_;
@@ -52,7 +52,7 @@ class GlobalAvgPool : public Module {
   Shape output_shape(const Shape& x) const override;
   std::string kind() const override { return "gap"; }
   std::string text() const override { return "gap"; }
-  std::unique_ptr<Module> clone() const override { return std::make_unique<GlobalAvgPool>(); }
+  std::unique_ptr<Module> clone() const override { return copy_of(*this); }
 };
 
 }  // namespace tandem

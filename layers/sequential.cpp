@@ -30,6 +30,12 @@ Module& Sequential::append(std::unique_ptr<Module> layer, const std::string& nam
   return *layers_.emplace_back(local, std::move(layer)).second;
 }
 
+Module& Sequential::layer(size_t i) const {
+  if (i < layers_.size()) return *layers_[i].second;
+  throw ValueError(fmt::format("{}: expected the number of one of its {} layers, from 0, got {}", label("Sequential"),
+                               layers_.size(), i));
+}
+
 Tensor Sequential::forward(const Tensor& x) {
   Tensor y = x;
   for (const auto& [name, layer] : layers_) y = layer->forward(y);
@@ -64,7 +70,7 @@ void Sequential::members(MemberVisitor& v) {
 std::unique_ptr<Module> Sequential::clone() const {
   auto copy = std::make_unique<Sequential>();
   for (const auto& [name, layer] : layers_) copy->layers_.emplace_back(name, layer->clone());
-  copy->copy_state_from(*this);  // its own name, seed and mode
+  copy->copy_settings_from(*this);
   return copy;
 }
 

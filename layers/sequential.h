@@ -31,8 +31,9 @@ class Sequential : public Module {
   Module& append(std::unique_ptr<Module> layer, const std::string& name = "", bool keep_values = false);
 
   size_t size() const { return layers_.size(); }
-  Module& operator[](size_t i) { return *layers_[i].second; }
-  const Module& operator[](size_t i) const { return *layers_[i].second; }
+  // Layer i; throws ValueError if there is none.
+  Module& operator[](size_t i) { return layer(i); }
+  const Module& operator[](size_t i) const { return layer(i); }
 
   Tensor forward(const Tensor& x) override;
   Shape output_shape(const Shape& x) const override;
@@ -48,6 +49,7 @@ class Sequential : public Module {
     const NoInit no_init;  // append draws, once the layer has its name
     return std::make_unique<L>(std::forward<Args>(args)...);
   }
+  Module& layer(size_t i) const;
   // Kind + ordinal among the first `place` layers.
   std::string automatic_name(const std::string& kind, size_t place) const;
   std::vector<std::pair<std::string, std::unique_ptr<Module>>> layers_;

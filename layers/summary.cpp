@@ -22,14 +22,6 @@ Counts count(Module& module) {
   return counts;
 }
 
-// The direct children of a module, and what it holds itself.
-struct Children : MemberVisitor {
-  std::vector<std::pair<std::string, Module*>> modules;
-  void parameter(const char*, Tensor&, Role, const Init&, int64_t, int64_t) override {}
-  void buffer(const char*, Tensor&, bool) override {}
-  void child(const std::string& name, Module& module) override { modules.emplace_back(name, &module); }
-};
-
 // Cuts to `width` and pads, so that the table stays within 80 columns whatever the names are.
 std::string cell(const std::string& text, size_t width) {
   return fmt::format("{:<{}}", text.size() <= width ? text : text.substr(0, width - 2) + "..", width);
@@ -53,12 +45,10 @@ std::string summary(Module& model, const Shape& input) {
                          group_digits(c.trainable + c.fixed));
   };
   Shape x = input.insert(0, 1);
-  Children children;
-  model.members(children);
   if (dynamic_cast<Sequential*>(&model)) {
-    for (auto& [name, layer] : children.modules) row(name, *layer, batch_shape(x = layer->output_shape(x)));
+    for (const auto& [name, layer] : model.children()) row(name, *layer, batch_shape(x = layer->output_shape(x)));
   } else {  // only a Sequential says in which order its layers run
-    for (auto& [name, layer] : children.modules) row(name, *layer, "?");
+    for (const auto& [name, layer] : model.children()) row(name, *layer, "?");
     row(model.name(), model, batch_shape(model.output_shape(x)));
   }
   const Counts all = count(model);

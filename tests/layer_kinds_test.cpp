@@ -81,17 +81,34 @@ TEST_CASE("Every layer refuses a shape that does not fit, with its name and the 
   refused(BatchNorm(3), "bn1", {3}, "BatchNorm \"bn1\": expected x of 2 to 5 axes, got x[3] (1)");
 }
 
-TEST_CASE("Every layer refuses another dtype than its own, with its name") {
-  const auto refused = [](Module&& layer, const Shape& shape, const std::string& error) {
+TEST_CASE("Every layer refuses a dtype that is not its own, with its name") {
+  const auto refused = [](Module&& layer, const Shape& shape, Dtype dtype, const std::string& error) {
     layer.set_name("it");
-    CHECK(error_of([&] { layer(ones(shape, {Dtype::float64})); }) == error);
-    CHECK_THROWS_AS(layer(ones(shape, {Dtype::float64})), ValueError);
+    CHECK(error_of([&] { layer(ones(shape, {dtype})); }) == error);
+    CHECK_THROWS_AS(layer(ones(shape, {dtype})), ValueError);
   };
-  const std::string way_out = " of float32, got float64; convert it, or the model, with to()";
-  refused(Dense(2, 3), {4, 2}, "Dense \"it\": expected x[4, 2]" + way_out);
-  refused(Conv2d(2, 3), {4, 5, 5, 2}, "Conv2d \"it\": expected x[4, 5, 5, 2]" + way_out);
-  refused(BatchNorm(2), {4, 2}, "BatchNorm \"it\": expected x[4, 2]" + way_out);
-  refused(BatchNorm(2, {.scale = false, .shift = false}), {4, 2}, "BatchNorm \"it\": expected x[4, 2]" + way_out);
+  const auto mixed = [&](Module&& layer, const Shape& shape, const std::string& label, const std::string& own) {
+    refused(std::move(layer), shape, Dtype::float64,
+            label + ": expected one dtype, got x" + to_string(shape) + " of float64 and " + own +
+                " of float32; convert one with to()");
+  };
+  mixed(Dense(2, 3), {4, 2}, "Dense \"it\": linear", "weight[3, 2]");
+  mixed(Conv2d(2, 3), {4, 5, 5, 2}, "Conv2d \"it\": conv2d", "weight[3, 3, 3, 2]");
+  mixed(BatchNorm(2), {4, 2}, "BatchNorm \"it\": batch_norm", "gamma[2]");
+  mixed(BatchNorm(2, {.scale = false, .shift = false}), {4, 2}, "BatchNorm \"it\": batch_norm", "running_mean[2]");
+  const auto integers = [&](Module&& layer, const Shape& shape, const std::string& label) {
+    refused(std::move(layer), shape, Dtype::int32,
+            label + ": expected x of float32 or float64, got x" + to_string(shape) +
+                " of int32; convert it with to()");
+  };
+  integers(Dense(2, 3), {4, 2}, "Dense \"it\": linear");
+  integers(ReLU(), {4, 2}, "ReLU \"it\": relu");
+  integers(Sigmoid(), {4, 2}, "Sigmoid \"it\": sigmoid");
+  integers(Tanh(), {4, 2}, "Tanh \"it\": tanh");
+  integers(Dropout(), {4, 2}, "Dropout \"it\": dropout");
+  integers(MaxPool2d(), {4, 2, 2, 1}, "MaxPool2d \"it\": max_pool2d");
+  integers(AvgPool2d(), {4, 2, 2, 1}, "AvgPool2d \"it\": avg_pool2d");
+  integers(GlobalAvgPool(), {4, 2, 2, 1}, "GlobalAvgPool \"it\": mean");
 }
 
 TEST_CASE("Layers refuse options that make no sense, with the value") {
