@@ -6,6 +6,7 @@
 #include <mutex>
 #include <numeric>
 #include <optional>
+#include <system_error>
 #include <vector>
 
 #include "tandem/core/dispatch.h"
@@ -178,11 +179,15 @@ DataLoader::Iterator DataLoader::begin() {
   State& state = *state_;
   const int64_t epoch = state.next_epoch++;
   if (state.options.prefetch) {
-    state.prefetcher.emplace(state.batches(), [&state, epoch](int64_t index) {
-      const SingleThreaded one_core;  // the other cores train
-      return state.make(epoch, index);
-    });
     state.prefetched_epoch = epoch;
+    try {
+      state.prefetcher.emplace(state.batches(), [&state, epoch](int64_t index) {
+        const SingleThreaded one_core;  // the other cores train
+        return state.make(epoch, index);
+      });
+    } catch (const std::system_error& error) {  // the batches are the same
+      warn(fmt::format("DataLoader: no thread to prefetch with ({}); going on without", error.what()));
+    }
   }
   return {this, epoch, 0};
 }

@@ -20,7 +20,7 @@ struct DataLoaderOptions {
   uint64_t seed = 0;      // order of epoch e: stream "shuffle/e"; shifts: stream "augment/e"
   LastBatch last_batch = LastBatch::keep;
   int64_t shift = 0;      // random shifts of up to this many pixels each way (uint8 images [N, H, W, C])
-  bool prefetch = false;  // make the next batch on a thread of its own
+  bool prefetch = false;  // make the next batch on a thread of its own, if one can be had
   Device device = {};
   Dtype dtype = Dtype::float32;  // of x: uint8 is divided by 255, floats are converted
 };

@@ -6,12 +6,11 @@
 #include <cmath>
 #include <iterator>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "tandem/core/error.h"
+#include "tandem/core/parallel.h"
 #include "tandem/core/random.h"
-#include "tandem/core/threads.h"
 
 // Only + - * / and sqrt, which every machine rounds alike, so that a seed gives the same images everywhere.
 namespace tandem {
@@ -216,11 +215,7 @@ Dataset make_digits(int64_t n, uint64_t seed) {
       draw_digit(styles[draws.below(styles.size())], draws, images + i * kSide * kSide);
     }
   };
-  const int64_t parts = std::min<int64_t>(tandem::threads(), n);
-  std::vector<std::jthread> pool;
-  for (int64_t part = 1; part < parts; ++part) pool.emplace_back(draw, part * n / parts, (part + 1) * n / parts);
-  draw(0, n / parts);
-  pool.clear();  // waits
+  parallel_ranges(n, 256, draw);
   return {"digits", x, y, 10, 0, n};
 }
 

@@ -261,6 +261,18 @@ TEST_CASE("A prefetching thread lets its loader be left, asked twice, moved and 
   CHECK(labels(moved) == moved.order(2));
 }
 
+TEST_CASE("Where no thread can be started, a loader makes its batches itself") {
+  DataLoader loader(images(64), {.batch_size = 4, .prefetch = true});
+  std::string warning;
+  const WarningHandler before = set_warning_handler([&](const std::string& text) { warning = text; });
+  const NoThreads none;
+  CHECK(labels(loader) == loader.order(0));
+  CHECK(labels(loader) == loader.order(1));
+  CHECK(warning ==
+        "DataLoader: no thread to prefetch with (Resource temporarily unavailable); going on without");
+  set_warning_handler(before);
+}
+
 TEST_CASE("An error in the prefetching thread surfaces at its item, each time it is asked for") {
   Prefetcher<int> items(5, [](int64_t i) -> int {
     if (i == 2) throw DataError("item 2 is broken");

@@ -92,6 +92,17 @@ TEST_CASE("The built-in digits depend on seed and index alone, not on threads") 
   CHECK(checksum(some.y) == "20e70eb9f0cfa0a92fbb4356e0dff20a6748eb4a196266018a29dde7efaddab5");
 }
 
+TEST_CASE("The built-in digits are drawn even where no thread can be started") {
+  const int before = threads();
+  const std::vector<uint8_t> expected = bytes(make_digits(600, 1).x);
+  set_threads(64);  // more than the pool ever had
+  {
+    const NoThreads none;
+    CHECK(bytes(make_digits(600, 1).x) == expected);
+  }
+  set_threads(before);
+}
+
 // Trains, so it runs with the tests on MNIST.
 TEST_CASE("The built-in digits are too hard for a linear model, and not for w2 with batch norm", "[mnist]") {
   const double linear = trained_accuracy("dense:10", 0.1, 3);

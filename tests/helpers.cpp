@@ -1,5 +1,6 @@
 #include "helpers.h"
 
+#include <pthread.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -47,6 +48,21 @@ Tensor random(const Shape& shape, uint64_t seed, Dtype dtype, double low, double
   Tensor x = empty(shape, {.dtype = dtype});
   fill_uniform(x, low, high, Stream(seed, "test"));
   return x;
+}
+
+NoThreads::NoThreads() {
+  pthread_attr_t attributes;
+  pthread_getattr_default_np(&attributes);
+  pthread_attr_getstacksize(&attributes, &stack_size_);
+  pthread_attr_setstacksize(&attributes, size_t{1} << 56);
+  pthread_setattr_default_np(&attributes);
+}
+
+NoThreads::~NoThreads() {
+  pthread_attr_t attributes;
+  pthread_getattr_default_np(&attributes);
+  pthread_attr_setstacksize(&attributes, stack_size_);
+  pthread_setattr_default_np(&attributes);
 }
 
 TempDir::TempDir() {

@@ -24,6 +24,18 @@ std::vector<uint8_t> bytes(const Tensor& x);
 // A floating tensor of values in [low, high) that depend on `seed` alone.
 Tensor random(const Shape& shape, uint64_t seed, Dtype dtype = Dtype::float32, double low = -1, double high = 1);
 
+// While alive, no thread can be started: each would want more stack than there is address space.
+class NoThreads {
+ public:
+  NoThreads();
+  ~NoThreads();
+  NoThreads(const NoThreads&) = delete;
+  NoThreads& operator=(const NoThreads&) = delete;
+
+ private:
+  size_t stack_size_;
+};
+
 // A folder of this test's own under the system's temporary folder, removed at the end.
 class TempDir {
  public:

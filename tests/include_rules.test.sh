@@ -47,7 +47,7 @@ allow_only "kernels are called by core, optim and the data loader alone" ':tande
   '^(core/|optim/|data/data_loader\.cpp)'
 allow_only "only core/blas.cpp sees BLAS" ':(cblas|openblas_config|f77blas|lapacke)\.h$' '^core/blas\.cpp:'
 allow_only "the library's own parts (pool, scratch memory, formulas) are core's" \
-  ':tandem/core/(parallel|scalar_math|blas|tensor_impl)\.h$|:tandem/core/(cpu|ops)/' '^(core/|data/data_loader\.cpp)'
+  ':tandem/core/(parallel|scalar_math|blas|tensor_impl)\.h$|:tandem/core/(cpu|ops)/' '^(core/|data/(data_loader|digits)\.cpp)'
 allow_only "CUDA's headers belong to cuda/" ':cuda' '^cuda/'
 forbid "kernels see views, never a Tensor" ':tandem/core/(tensor|ops|autograd|storage|tensor_impl)\.h$' core/cpu
 
