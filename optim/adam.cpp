@@ -14,7 +14,7 @@ Adam::Adam(std::vector<Parameter> parameters, AdamOptions options)
 Adam::Adam(const std::vector<ParameterGroup>& groups, AdamOptions options) : Adam("Adam", groups, options, false) {}
 
 Adam::Adam(const char* name, const std::vector<ParameterGroup>& groups, AdamOptions options, bool decoupled)
-    : Optimizer(name, groups, options.lr, options.weight_decay, options.decay),
+    : Optimizer(name, groups, options.lr, options.weight_decay, options.decay, 2),
       options_(options),
       name_(name),
       decoupled_(decoupled) {
@@ -28,8 +28,6 @@ Adam::Adam(const char* name, const std::vector<ParameterGroup>& groups, AdamOpti
 }
 
 void Adam::update(Slot& slot, const Tensor& grad) {
-  prepare(slot.state1, slot.parameter);
-  prepare(slot.state2, slot.parameter);
   write_hyper(slot, {lr() * slot.lr_scale, options_.beta1, options_.beta2, options_.eps, slot.weight_decay,
                      static_cast<double>(slot.steps)});
   launch(AdamStep{grad, slot.hyper, slot.parameter, slot.state1, slot.state2, decoupled_});

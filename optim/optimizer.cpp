@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "tandem/core/dispatch.h"
 #include "tandem/core/error.h"
@@ -30,8 +31,8 @@ void check_parameter(const char* optimizer, const Parameter& p) {
 }  // namespace
 
 Optimizer::Optimizer(const char* name, const std::vector<ParameterGroup>& groups, double lr, double weight_decay,
-                     Decay decay)
-    : name_(name), lr_(lr), weight_decay_(weight_decay), decay_(decay) {
+                     Decay decay, int states)
+    : name_(name), lr_(lr), weight_decay_(weight_decay), decay_(decay), states_(states) {
   check_not_negative(name, "lr", lr);
   check_not_negative(name, "weight_decay", weight_decay);
   for (const ParameterGroup& group : groups) {
@@ -47,7 +48,7 @@ Optimizer::Optimizer(const char* name, const std::vector<ParameterGroup>& groups
         }
       }
       const bool decays = decay == Decay::all || p.role == Role::weight;
-      slots_.push_back({p.tensor, group.lr_scale, decays ? group_decay : 0, {}, {}, {}});
+      slots_.push_back({p.name, p.tensor, group.lr_scale, decays ? group_decay : 0, {}, {}, {}});
     }
   }
   if (slots_.empty()) throw ValueError(fmt::format("{}: expected at least one parameter, got none", name));
@@ -63,6 +64,12 @@ void Optimizer::set_lr(double lr) {
 }
 
 void Optimizer::step() {
+  for (Slot& slot : slots_) {  // whatever can fail, before anything moves
+    const Tensor grad = slot.parameter.grad();
+    if (!grad.defined()) continue;
+    check_gradient(slot, grad);
+    prepare(slot);
+  }
   ++steps_;
   for (Slot& slot : slots_) {
     const Tensor grad = slot.parameter.grad();
@@ -73,24 +80,40 @@ void Optimizer::step() {
   }
 }
 
-void Optimizer::prepare(Tensor& state, const Tensor& parameter) {
-  if (!state.defined()) {
-    state = zeros_like(parameter);
-  } else if (state.dtype() != parameter.dtype() || !(state.device() == parameter.device())) {
-    state = state.to(parameter.device()).to(parameter.dtype());
-  }
+void Optimizer::check_gradient(const Slot& slot, const Tensor& grad) const {
+  const Tensor& p = slot.parameter;
+  if (grad.dtype() == p.dtype() && grad.shape() == p.shape() && grad.device() == p.device()) return;
+  const auto text = [](const Tensor& x) {
+    return fmt::format("{} {} on {}", name_of(x.dtype()), tandem::to_string(x.shape()), tandem::to_string(x.device()));
+  };
+  throw ValueError(fmt::format("{}: expected a gradient of {} for \"{}\", got {}; after a change of the model call "
+                               "zero_grad() and backward() again",
+                               name_, text(p), slot.name, text(grad)));
 }
 
-void Optimizer::write_hyper(Slot& slot, std::initializer_list<double> values) {
-  const Device device = slot.parameter.device();
-  const bool made = !slot.hyper.defined() || !(slot.hyper.device() == device);
-  if (made) slot.hyper = empty({static_cast<int64_t>(values.size())}, {Dtype::float64, device});
-  if (!made && std::equal(values.begin(), values.end(), slot.written.begin())) return;
-  std::copy(values.begin(), values.end(), slot.written.begin());
-  if (device.kind == Device::Kind::cpu) {
+// Zeros in the first step; later the state follows where the parameter went (to(device), to(dtype)).
+void Optimizer::prepare(Slot& slot) const {
+  const Tensor& p = slot.parameter;
+  for (int i = 0; i < states_; ++i) {
+    Tensor& state = i == 0 ? slot.state1 : slot.state2;
+    if (!state.defined()) {
+      state = zeros_like(p);
+    } else if (state.dtype() != p.dtype() || !(state.device() == p.device())) {
+      state = state.to(p.device()).to(p.dtype());
+    }
+  }
+  if (slot.hyper.defined() && slot.hyper.device() == p.device()) return;
+  slot.hyper = empty({static_cast<int64_t>(slot.written.size())}, {Dtype::float64, p.device()});
+  slot.written.fill(std::nan(""));  // equal to nothing
+}
+
+void Optimizer::write_hyper(Slot& slot, const std::array<double, 6>& values) {
+  if (values == slot.written) return;
+  slot.written = values;
+  if (slot.hyper.device().kind == Device::Kind::cpu) {
     std::copy(values.begin(), values.end(), slot.hyper.mutable_data<double>());
   } else {
-    slot.hyper.copy_from(Tensor::from(std::span<const double>(values.begin(), values.size()), slot.hyper.shape()));
+    slot.hyper.copy_from(Tensor::from(std::span<const double>(values), slot.hyper.shape()));
   }
 }
 

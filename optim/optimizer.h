@@ -2,7 +2,6 @@
 #pragma once
 
 #include <array>
-#include <initializer_list>
 #include <string>
 #include <vector>
 
@@ -13,10 +12,11 @@ namespace tandem {
 // Which parameters weight decay reaches: those with role weight, or all (what PyTorch and Keras do).
 enum class Decay { weights, all };
 
-// Parameters with settings of their own. `Decay` still says which of them decay.
+// Parameters with settings of their own. `Decay` still says which of them decay. An lr of 0.01 for the body and 0.1
+// for the head: SGD(std::vector<ParameterGroup>{{body}, {.parameters = head, .lr_scale = 10}}, {.lr = 0.01}).
 struct ParameterGroup {
   std::vector<Parameter> parameters;
-  double lr_scale = 1;       // this group's lr is the optimizer's lr times this
+  double lr_scale = 1;       // this group's lr is the optimizer's lr, whatever a schedule makes of it, times this
   double weight_decay = -1;  // < 0: the optimizer's
 };
 
@@ -30,6 +30,8 @@ class Optimizer {
   Optimizer& operator=(const Optimizer&) = delete;
 
   void zero_grad();
+  // All or nothing. Throws OutOfMemory in the first step, and ValueError for a gradient that is not of its
+  // parameter's shape, dtype and device, as after a change of the model between backward and step.
   void step();
   double lr() const { return lr_; }
   void set_lr(double lr);  // finite, >= 0
@@ -40,30 +42,34 @@ class Optimizer {
  protected:
   // One parameter and what the optimizer keeps for it.
   struct Slot {
+    std::string name;
     Tensor parameter;
     double lr_scale, weight_decay;
-    Tensor state1, state2;            // empty until the first step
+    Tensor state1, state2;            // empty until the first step, or never used
     Tensor hyper;                     // float64, see kernels.h
     std::array<double, 6> written{};  // what hyper holds
     int64_t steps = 0;                // that moved this parameter, the present one included
   };
-  Optimizer(const char* name, const std::vector<ParameterGroup>& groups, double lr, double weight_decay, Decay decay);
+  // `states`: how many tensors like the parameter it keeps for each, 0 to 2.
+  Optimizer(const char* name, const std::vector<ParameterGroup>& groups, double lr, double weight_decay, Decay decay,
+            int states);
 
   // Launches the kernel that moves slot.parameter.
   virtual void update(Slot& slot, const Tensor& grad) = 0;
-  // Gives `state` zeros like the parameter, or lets it follow where the parameter went (to(device), to(dtype)).
-  static void prepare(Tensor& state, const Tensor& parameter);
   // Writes slot.hyper, if anything in it changed.
-  static void write_hyper(Slot& slot, std::initializer_list<double> values);
+  static void write_hyper(Slot& slot, const std::array<double, 6>& values);
   // "lr 0.1", and ", weight decay 0.1 on weights" if there is any.
   std::string lr_text() const;
   std::string decay_text() const;
 
  private:
+  void check_gradient(const Slot& slot, const Tensor& grad) const;
+  void prepare(Slot& slot) const;
   const char* name_;
   std::vector<Slot> slots_;
   double lr_, weight_decay_;
   Decay decay_;
+  int states_;
   int64_t steps_ = 0;
 };
 

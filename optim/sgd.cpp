@@ -12,7 +12,9 @@ SGD::SGD(std::vector<Parameter> parameters, SGDOptions options)
     : SGD(std::vector<ParameterGroup>{{std::move(parameters)}}, options) {}
 
 SGD::SGD(const std::vector<ParameterGroup>& groups, SGDOptions options)
-    : Optimizer("SGD", groups, options.lr, options.weight_decay, options.decay), options_(options) {
+    : Optimizer("SGD", groups, options.lr, options.weight_decay, options.decay,
+                options.momentum != 0 ? 1 : 0),
+      options_(options) {
   if (!(options.momentum >= 0) || !std::isfinite(options.momentum)) {
     throw ValueError(fmt::format("SGD: expected a finite momentum >= 0, got {}", options.momentum));
   }
@@ -26,7 +28,6 @@ SGD::SGD(const std::vector<ParameterGroup>& groups, SGDOptions options)
 }
 
 void SGD::update(Slot& slot, const Tensor& grad) {
-  if (options_.momentum != 0) prepare(slot.state1, slot.parameter);
   write_hyper(slot, {lr() * slot.lr_scale, options_.momentum, slot.weight_decay, options_.dampening});
   launch(SgdStep{grad, slot.hyper, slot.parameter, slot.state1, options_.nesterov, slot.steps == 1});
 }

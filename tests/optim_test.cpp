@@ -5,6 +5,7 @@
 
 #include "catch.hpp"
 #include "helpers.h"
+#include "tandem/core/dispatch.h"
 #include "tandem/core/error.h"
 #include "tandem/core/ops.h"
 #include "tandem/core/storage.h"
@@ -183,6 +184,46 @@ TEST_CASE("After its first step an optimizer allocates nothing") {
   }
   CHECK(memory_stats().bytes_in_use == before.bytes_in_use);
   CHECK(memory_stats().bytes_peak == before.bytes_peak);
+}
+
+TEST_CASE("A first step that runs out of memory has changed nothing") {
+  struct NoMemory : LaunchObserver {  // the state of an optimizer is filled with zeros
+    void call(const char* kernel) override {
+      if (std::string(kernel) == "Fill" && fills-- == 0) throw OutOfMemory("none left");
+    }
+    void operand(const View&, Use) override {}
+    int fills = 3;  // of four
+  };
+  Tensor a = start(), b = start();
+  const std::vector<double> before = values(a);
+  set_gradient(a, 1);
+  set_gradient(b, 1);
+  Adam adam({a, b}, {.lr = 0.1});
+  NoMemory no_memory;
+  LaunchObserver* observer = set_launch_observer(&no_memory);
+  CHECK_THROWS_AS(adam.step(), OutOfMemory);
+  set_launch_observer(observer);
+  CHECK(values(a) == before);
+  CHECK(adam.steps() == 0);
+  adam.step();
+  CHECK(values(a) == values(b));
+  CHECK(values(a)[0] == Approx(before[0] - 0.1).epsilon(1e-6));  // lr: it counts as the first step
+  CHECK(adam.steps() == 1);
+}
+
+TEST_CASE("A gradient of another dtype or shape than its parameter is refused, and nothing is changed") {
+  Tensor a = start(), b = start();
+  const std::vector<double> before = values(a);
+  SGD sgd({Parameter("a", a, Role::weight), Parameter("b", b, Role::weight)}, {.lr = 0.1});
+  const Tensor loss = sum(a * 2) + sum(b * 2);
+  b.set_data(b.detach().to(Dtype::float32));
+  loss.backward();
+  CHECK(error_of([&] { sgd.step(); }) ==
+        "SGD: expected a gradient of float32 [2, 3] on cpu for \"b\", got float64 [2, 3] on cpu; after a change of the "
+        "model call zero_grad() and backward() again");
+  CHECK_THROWS_AS(sgd.step(), ValueError);
+  CHECK(values(a) == before);
+  CHECK(sgd.steps() == 0);
 }
 
 TEST_CASE("An optimizer follows its parameter to another dtype") {
