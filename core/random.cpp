@@ -4,6 +4,7 @@
 #include <numbers>
 #include <numeric>
 
+#include "tandem/core/parallel.h"
 #include "tandem/core/scalar_math.h"
 
 namespace tandem {
@@ -25,12 +26,20 @@ uint64_t fnv1a(std::string_view text) {
 
 double to_unit(uint64_t bits) { return static_cast<double>(bits >> 11) * 0x1p-53; }
 
-// Draws in float64, rounds to x's dtype.
+template <class T, class Draw>
+void draw_all(Tensor& x, const Draw& draw) {
+  T* values = x.mutable_data<T>();
+  parallel_ranges(x.numel(), 4096, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) values[i] = static_cast<T>(draw(static_cast<uint64_t>(i)));
+  });
+}
+
+// Draws in float64 on the CPU, rounds to x's dtype.
 template <class Draw>
-void fill(Tensor& x, Draw draw) {
-  std::vector<double> values(static_cast<size_t>(x.numel()));
-  for (size_t i = 0; i < values.size(); ++i) values[i] = draw(i);
-  x.copy_from(Tensor::from(values, x.shape()));
+void fill(Tensor& x, const Draw& draw) {
+  Tensor drawn = empty(x.shape(), {x.dtype() == Dtype::float64 ? Dtype::float64 : Dtype::float32});
+  drawn.dtype() == Dtype::float64 ? draw_all<double>(drawn, draw) : draw_all<float>(drawn, draw);
+  x.copy_from(drawn);
 }
 
 }  // namespace
