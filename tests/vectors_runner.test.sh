@@ -73,6 +73,26 @@ edit contracts.json 's/"mode":"train","x_shape":\[3\],"expect":"error"/"mode":"t
 edit contracts.json 's/"must_mention":\["3","5"\]/"must_mention":["3","7"]/' && expect 1 'must mention "7"' "$folder/contracts.json"
 edit contracts.json 's/"momentum":"nan"/"momentum":0.1/' && expect 1 "expected an error, got none" "$folder/contracts.json"
 
+# Every quantity of every file, moved by three times its tolerance.
+for file in "$vectors"/*.json; do
+  "$vectors/mutants.pl" "$runner" "$file" || wrong "mutants of $file"
+done
+
+# Keys that nobody reads, and shapes that do not fit.
+edit relu.json 's/"op":"relu"/"op":"relu","slope":0.1/' && expect 1 'unknown key "slope"' "$folder/relu.json"
+edit relu.json 's/"op":"relu"/"op":"relu","torch200":0.1/' && expect 0 "1 passed" "$folder/relu.json"
+edit relu.json 's/"x":\{/"x":{"stride":1,/' && expect 1 'a tensor: unknown key "stride"' "$folder/relu.json"
+edit bn_core.json 's/"mode":"eval"/"mode":"eval","training":true/' && expect 1 'a step: unknown key "training"' "$folder/bn_core.json"
+edit bn_core.json 's/("x_view".*"offset":)1/${1}90/' && expect 1 "the view leaves its storage" "$folder/bn_core.json"
+edit bn_core.json 's/("x_view".*"offset":)1/${1}2/' && expect 1 "x_view: the strided data, copied on entry, differ from x" "$folder/bn_core.json"
+edit contracts.json 's/"num_features":3/"num_features":3,"renorm":true/' && expect 1 'config: unknown key "renorm"' "$folder/contracts.json"
+edit networks.json 's/"type":"relu"/"type":"relu","slope":0/' && expect 1 'relu: unknown key "slope"' "$folder/networks.json"
+edit cross_entropy.json 's/"labels_shape":\[1\]/"labels_shape":[2]/' && expect 1 "do not fill labels_shape [2]" "$folder/cross_entropy.json"
+edit cross_entropy.json 's/"labels":\[7\]/"labels":[[7]]/' && expect 0 "0 failed" "$folder/cross_entropy.json"
+edit bn_keras.json 's/"mode":"train"/"mode":"train","mask":{"shape":[6],"data":[1,1,1,1,1,1]}/' && expect 0 "0 failed" "$folder/bn_keras.json"
+edit bn_keras.json 's/"mode":"train"/"mode":"train","mask":{"shape":[6],"data":[1,1,1,1,1,0]}/' && expect 1 "batch norm has no mask" "$folder/bn_keras.json"
+edit bn_keras.json 's/"mode":"train"/"mode":"train","mask":{"shape":[3],"data":[1,1,1]}/' && expect 1 "the mask is [3], x [6, 3]" "$folder/bn_keras.json"
+
 # Only cases tagged optional may be skipped.
 expect 0 "2 skipped (optional)" "$vectors/bn_merge_moments.json"
 edit bn_merge_moments.json 's/"optional"/"core"/' && expect 1 "only cases tagged optional may be skipped" "$folder/bn_merge_moments.json"

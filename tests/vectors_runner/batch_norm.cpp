@@ -41,8 +41,9 @@ BatchNorm layer_of(const Json& config, Dtype dtype) {
                  : keras     ? Momentum::keras(number(m))
                              : Momentum::pytorch(number(m));
   }
-  o.scale = flag(config, keras ? "scale" : "affine", true);
-  o.shift = flag(config, keras ? "center" : "affine", true);
+  const bool affine = flag(config, "affine", true);  // both at once, as PyTorch calls them
+  o.scale = flag(config, "scale", affine);
+  o.shift = flag(config, "center", affine);
   o.track_running_stats = flag(config, "track_running_stats", true);
   if (config.contains("channel_axis")) o.channel_axis = config["channel_axis"].get<int>();
   return BatchNorm(config.at("num_features").get<int64_t>(), o);
@@ -54,11 +55,8 @@ void set(Tensor& to, const Tensor& value) {
 
 // The layer of a batch_norm case with its starting values.
 BatchNorm layer_of(const Case& c) {
-  Json config;
-  for (const char* key : {"convention", "num_features", "eps", "momentum", "affine", "scale", "center",
-                          "track_running_stats", "channel_axis"}) {
-    if (c.has(key) || (std::string(key) == "momentum" && c[key].is_null())) config[key] = c[key];
-  }
+  const Json config = c.part({"convention", "num_features", "eps", "momentum", "affine", "scale", "center",
+                              "track_running_stats", "channel_axis"});
   BatchNorm layer = layer_of(config, c.dtype());
   set(layer.weight, c.tensor_or_none("gamma"));
   set(layer.bias, c.tensor_or_none("beta"));
@@ -119,30 +117,50 @@ void accept_guarded(const Json& want, Tensor& running, const Tensor& before) {
   running.copy_from(Tensor::from(now, running.shape()));
 }
 
+// Throws Unsupported unless the mask lets every position through: x without its channels, 1 = the position counts.
+void check_mask(const Case& c, const Json& mask, const Shape& x) {
+  const Tensor counts = c.tensor(mask);
+  if (counts.shape() != x.without(x.rank() - 1))
+    throw FormatError(fmt::format("the mask is {}, x {}", to_string(counts.shape()), to_string(x)));
+  for (const double count : counts.to(Dtype::float64).to_vector<double>())
+    if (count != 1) throw Unsupported("batch norm has no mask");
+}
+
+// The data of step[key + "_view"], copied on entry, which must be those of step[key]; the latter without a view.
+Tensor strided(Case& c, const Json& step, const std::string& key, const std::string& where) {
+  const Tensor logical = c.tensor(step.at(key));
+  if (!step.contains(key + "_view")) return logical;
+  const Json& view = step[key + "_view"];
+  require_known("a view", view, {"storage", "shape", "strides", "offset"});
+  const std::vector<double> storage = c.tensor(view.at("storage")).to(Dtype::float64).to_vector<double>();
+  const Shape shape = shape_of(view.at("shape"));
+  const auto strides = view.at("strides").get<std::vector<int64_t>>();
+  const auto offset = view.at("offset").get<int64_t>();
+  int64_t low = offset, high = offset;  // the first and last element that the view reaches
+  for (int a = 0; a < shape.rank() && a < static_cast<int>(strides.size()); ++a)
+    (strides[a] < 0 ? low : high) += (shape[a] - 1) * strides[a];
+  if (low < 0 || high >= static_cast<int64_t>(storage.size())) throw FormatError("the view leaves its storage");
+  const Tensor copied = Tensor::from_strided(storage.data() + offset, shape, std::span<const int64_t>(strides));
+  if (copied.shape() != logical.shape() || copied.to_vector<double>() != logical.to(Dtype::float64).to_vector<double>())
+    c.fail(fmt::format("{}{}_view: the strided data, copied on entry, differ from {}", where, key, key));
+  return copied.to(c.dtype());
+}
+
 void run_step(Case& c, BatchNorm& layer, const Json& step, const std::string& where, int channel_axis) {
-  if (step.contains("mask")) throw Unsupported("batch norm has no mask");
+  require_known("a step", step, {"mode", "x", "dy", "x_view", "dy_view", "mask", "expect"});
   const std::string mode = step.at("mode").get<std::string>();
   if (mode != "train" && mode != "eval") throw FormatError(fmt::format("unknown mode \"{}\"", mode));
   layer.train(mode == "train");
   for (Tensor* p : {&layer.weight, &layer.bias})
     if (p->defined()) p->zero_grad();
-  Tensor x = c.tensor(step.at("x"));
-  if (step.contains("x_view")) {
-    const Json& view = step["x_view"];
-    const std::vector<double> storage = c.tensor(view.at("storage")).to(Dtype::float64).to_vector<double>();
-    const auto strides = view.at("strides").get<std::vector<int64_t>>();
-    const Tensor copied = Tensor::from_strided(storage.data() + view.at("offset").get<int64_t>(),
-                                               shape_of(view.at("shape")), std::span<const int64_t>(strides));
-    if (copied.shape() != x.shape() || copied.to_vector<double>() != x.to(Dtype::float64).to_vector<double>())
-      c.fail(where + "x_view: the strided data, copied on entry, differ from x");
-    x = copied.to(c.dtype());
-  }
+  Tensor x = strided(c, step, "x", where);
+  if (step.contains("mask") && !step["mask"].is_null()) check_mask(c, step["mask"], x.shape());
   x.set_requires_grad(true);
   const bool tracked = layer.running_mean.defined();
   const Tensor mean_before = tracked ? layer.running_mean.clone() : Tensor(),
                var_before = tracked ? layer.running_var.clone() : Tensor();
   const Tensor y = layer(x);
-  if (step.contains("dy")) y.backward(c.tensor(step["dy"]));
+  if (step.contains("dy")) y.backward(strided(c, step, "dy", where));
 
   const Json& expect = step.at("expect");
   if (c.has_tag("nonfinite") && tracked) {
@@ -163,6 +181,7 @@ uint64_t splitmix64(uint64_t x) {
 
 // Element i is dtype(center + scale * (u_i - 0.5)), u_i from splitmix64(seed + i).
 Tensor generate(const Case& c, const Json& rule) {
+  require_known("x_gen", rule, {"kind", "seed", "shape", "center", "scale"});
   if (rule.at("kind") != "splitmix64-uniform") throw FormatError("unknown kind of x_gen");
   const auto seed = rule.at("seed").get<uint64_t>();
   const double center = number(rule.at("center")), scale = number(rule.at("scale"));
@@ -200,10 +219,10 @@ void compare_at(Case& c, const std::string& quantity, const std::string& toleran
 }  // namespace
 
 void check_batch_norm(Case& c) {
-  if (c.has("mask")) throw Unsupported("batch norm has no mask");
   BatchNorm layer = layer_of(c);
   const int channel_axis = c["channel_axis"].get<int>();
   const Json& steps = c["steps"];
+  if (c.has("mask")) check_mask(c, c["mask"], shape_of(steps.at(0).at("x").at("shape")));
   for (size_t i = 0; i < steps.size(); ++i) run_step(c, layer, steps[i], fmt::format("step {} ", i), channel_axis);
 }
 
@@ -262,6 +281,9 @@ namespace {
 // What the contract describes; throws tandem::Error where Tandem refuses it.
 void run_contract(const Case& c, std::unique_ptr<BatchNorm>& layer) {
   const std::string mode = c["mode"].get<std::string>();
+  require_known("config", c["config"],
+                {"convention", "num_features", "eps", "momentum", "affine", "scale", "center", "track_running_stats",
+                 "channel_axis"});
   layer = std::make_unique<BatchNorm>(layer_of(c["config"], Dtype::float32));
   if (mode == "construct") return;
   if (mode == "load") {  // from a layer of one channel more where that must fail
@@ -289,6 +311,7 @@ std::vector<std::vector<double>> state_of(Module& layer) {
 void check_batch_norm_contract(Case& c) {
   const std::string expect = c["expect"].get<std::string>();
   if (expect != "error" && expect != "ok") throw FormatError(fmt::format("unknown expectation \"{}\"", expect));
+  c.part({"x_shape", "must_mention"});  // not every mode and expectation needs them
   std::unique_ptr<BatchNorm> layer;
   std::string message;
   bool refused = false;

@@ -106,6 +106,7 @@ class Reporter {
 std::string check(Case& c) {
   try {
     checker_of(c.op())(c);
+    c.require_all_read();
     if (c.checks() == 0 && c.failures().empty()) c.fail("nothing was compared");
   } catch (const Unsupported& reason) {
     if (c.has_tag("optional")) return reason.what();

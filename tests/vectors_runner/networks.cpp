@@ -76,10 +76,13 @@ int64_t size_of_layer(const Json& layer, const char* key, int64_t otherwise) {
 void add_layer(Sequential& model, const Json& layer, Dtype dtype) {
   const std::string type = layer.at("type").get<std::string>();
   const bool bias = layer.value("bias", true);
+  const auto known = [&](std::initializer_list<const char*> keys) { require_known(type, layer, keys); };
   if (type == "linear") {
+    known({"type", "in", "out", "bias", "weight0", "bias0"});
     model.add<Dense>(layer.at("in").get<int64_t>(), layer.at("out").get<int64_t>(),
                      DenseOptions{.bias = bias, .dtype = dtype});
   } else if (type == "conv2d") {
+    known({"type", "in", "out", "kernel", "stride", "padding", "dilation", "groups", "bias", "weight0", "bias0"});
     model.add<Conv2d>(layer.at("in").get<int64_t>(), layer.at("out").get<int64_t>(),
                       Conv2dLayerOptions{.kernel = layer.at("kernel").get<int64_t>(),
                                          .stride = size_of_layer(layer, "stride", 1),
@@ -89,6 +92,7 @@ void add_layer(Sequential& model, const Json& layer, Dtype dtype) {
                                          .bias = bias,
                                          .dtype = dtype});
   } else if (type == "batchnorm1d" || type == "batchnorm2d") {
+    known({"type", "features", "eps", "momentum", "affine", "track_running_stats", "weight0", "bias0"});
     BatchNormLayerOptions options{.eps = layer.contains("eps") ? number(layer["eps"]) : 1e-5, .dtype = dtype};
     if (layer.contains("momentum"))
       options.momentum =
@@ -97,10 +101,13 @@ void add_layer(Sequential& model, const Json& layer, Dtype dtype) {
     options.track_running_stats = layer.value("track_running_stats", true);
     model.add<BatchNorm>(layer.at("features").get<int64_t>(), options);
   } else if (type == "relu") {
+    known({"type"});
     model.add<ReLU>();
   } else if (type == "maxpool2") {
+    known({"type"});
     model.add<MaxPool2d>();
   } else if (type == "flatten") {
+    known({"type"});
     model.add<FlattenChannelsFirst>();
   } else {
     throw FormatError(fmt::format("unknown layer type \"{}\"", type));
@@ -166,6 +173,7 @@ void compare_layers(Case& c, Sequential& model, const std::string& where, const 
 
 void check_optimizer(Case& c) {
   const Json& problem = c["problem"];
+  require_known("problem", problem, {"a", "t", "p0", "noise", "zero_grad_steps", "grad"});
   const Tensor a = c.tensor(problem.at("a")), target = c.tensor(problem.at("t")), noise = c.tensor(problem.at("noise"));
   Tensor p = c.tensor(problem.at("p0")).set_requires_grad(true);
   const auto optimizer = optimizer_of(c, {p});
@@ -198,8 +206,10 @@ void check_train_network(Case& c) {
   const Json& steps = c["steps"];
   for (size_t s = 0; s < steps.size(); ++s) {
     optimizer->zero_grad();
+    require_known("a step", steps[s], {"micro", "grads"});
     const Json& micro = steps[s].at("micro");
     for (size_t m = 0; m < micro.size(); ++m) {
+      require_known("a micro-batch", micro[m], {"x", "labels", "loss"});
       const Tensor loss = cross_entropy(model(input(c, micro[m].at("x"))), c.labels(micro[m].at("labels")));
       (loss * (1 / accumulate)).backward();
       c.compare(fmt::format("loss of step {}.{}", s, m), "loss", micro[m].at("loss"), loss);

@@ -69,6 +69,8 @@ void check_relu(Case& c) {
 void check_cross_entropy(Case& c) {
   const Tensor logits = leaf(c.tensor(c["logits"]));
   const Tensor labels = c.labels(c["labels"]);
+  if (c.has("labels_shape") && shape_of(c["labels_shape"]).numel() != labels.numel())
+    throw FormatError(fmt::format("{} labels do not fill labels_shape {}", labels.numel(), c["labels_shape"].dump()));
   CrossEntropyOptions options;
   if (c.has("label_smoothing")) options.label_smoothing = number(c["label_smoothing"]);
   const std::string reduction = c["reduction"].get<std::string>();

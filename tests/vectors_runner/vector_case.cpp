@@ -45,7 +45,26 @@ std::string worst_of(const std::string& quantity, const std::vector<double>& got
       worst, got[worst], want[worst], rtol, atol, beyond, want.size());
 }
 
+bool is_remark(const std::string& key) {
+  for (const char* start : {"note", "why", "layout", "crosscheck", "torch", "keras3"})
+    if (key.rfind(start, 0) == 0) return true;
+  return false;
+}
+
+void flatten_labels(const Json& value, std::vector<int32_t>& list) {
+  if (!value.is_array()) return list.push_back(value.get<int32_t>());
+  for (const Json& element : value) flatten_labels(element, list);
+}
+
 }  // namespace
+
+void require_known(const std::string& where, const Json& object, std::initializer_list<const char*> known) {
+  if (!object.is_object()) throw FormatError(fmt::format("{}: expected an object, got {}", where, object.dump()));
+  for (const auto& [key, value] : object.items()) {
+    if (std::find(known.begin(), known.end(), key) == known.end() && !is_remark(key))
+      throw FormatError(fmt::format("{}: unknown key \"{}\"", where, key));
+  }
+}
 
 double number(const Json& value) {
   if (value.is_number()) return value.get<double>();
@@ -68,17 +87,38 @@ Case::Case(const Json& json, Device device) : json_(json), device_(device) {
   id_ = (*this)["id"].get<std::string>();
   op_ = (*this)["op"].get<std::string>();
   tags_ = (*this)["tags"].get<std::vector<std::string>>();
+  if (has("dtype")) dtype();
 }
 
 bool Case::has_tag(const std::string& tag) const { return std::find(tags_.begin(), tags_.end(), tag) != tags_.end(); }
 
 const Json& Case::operator[](const std::string& key) const {
+  read_.insert(key);
   const auto found = json_.find(key);
   if (found == json_.end()) throw FormatError(fmt::format("the case has no \"{}\"", key));
   return *found;
 }
 
-bool Case::has(const std::string& key) const { return json_.contains(key) && !json_[key].is_null(); }
+bool Case::has(const std::string& key) const {
+  read_.insert(key);
+  return json_.contains(key) && !json_[key].is_null();
+}
+
+Json Case::part(std::initializer_list<const char*> keys) const {
+  Json found = Json::object();
+  for (const char* key : keys) {
+    read_.insert(key);
+    if (json_.contains(key)) found[key] = json_[key];
+  }
+  return found;
+}
+
+void Case::require_all_read() const {
+  for (const auto& [key, value] : json_.items()) {
+    if (!read_.count(key) && !is_remark(key))
+      throw FormatError(fmt::format("unknown key \"{}\": this runner passed it over", key));
+  }
+}
 
 Dtype Case::dtype() const {
   const std::string name = (*this)["dtype"].get<std::string>();
@@ -88,13 +128,15 @@ Dtype Case::dtype() const {
 }
 
 Tensor Case::tensor(const Json& value) const {
+  require_known("a tensor", value, {"shape", "data"});
   return Tensor::from(numbers(value.at("data")), shape_of(value.at("shape"))).to(dtype()).to(device_);
 }
 
 Tensor Case::tensor_or_none(const std::string& key) const { return has(key) ? tensor((*this)[key]) : Tensor(); }
 
 Tensor Case::labels(const Json& value) const {
-  const auto list = value.get<std::vector<int32_t>>();
+  std::vector<int32_t> list;
+  flatten_labels(value.is_object() ? value.at("data") : value, list);
   return Tensor::from(list, {static_cast<int64_t>(list.size())}).to(device_);
 }
 

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -35,13 +37,15 @@ class Case {
   bool has_tag(const std::string& tag) const;
 
   // ---- inputs ----
-  const Json& operator[](const std::string& key) const;  // throws FormatError if missing
-  bool has(const std::string& key) const;                // there, and not null
+  const Json& operator[](const std::string& key) const;      // throws FormatError if missing
+  bool has(const std::string& key) const;                    // there, and not null
+  Json part(std::initializer_list<const char*> keys) const;  // an object of those that are there, null or not
   Dtype dtype() const;
   // A tensor {"shape", "data"} of the case's dtype: what a float32 case holds is rounded to float32 first.
   Tensor tensor(const Json& value) const;
   Tensor tensor_or_none(const std::string& key) const;  // empty if null or missing
-  Tensor labels(const Json& value) const;               // int32 [N]
+  // int32 [N]: a list, nested or not, or a tensor {"shape", "data"}.
+  Tensor labels(const Json& value) const;
 
   // ---- comparison ----
   // `got` with `want` (a tensor, a list or a number), within tol[tolerance]; converted to float64.
@@ -52,6 +56,9 @@ class Case {
                    const std::string& tolerance = "");
   void fail(const std::string& sentence) { failures_.push_back(sentence); }
   void count_check() { ++checks_; }  // of a check that is not a comparison
+
+  // Throws FormatError for a key that nobody asked for: an option that was passed over.
+  void require_all_read() const;
 
   int checks() const { return checks_; }
   const std::vector<std::string>& failures() const { return failures_; }
@@ -64,8 +71,12 @@ class Case {
   Device device_;
   std::string id_, op_;
   std::vector<std::string> tags_, failures_, best_failures_;
+  mutable std::set<std::string> read_;
   int checks_ = 0;
 };
+
+// Throws FormatError for a key that is neither known nor a remark ("note", what other engines print).
+void require_known(const std::string& where, const Json& object, std::initializer_list<const char*> known);
 
 double number(const Json& value);  // also "nan", "inf", "-inf"
 Shape shape_of(const Json& list);
