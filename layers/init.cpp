@@ -12,24 +12,29 @@ namespace tandem {
 
 namespace {
 
-// How each kind is written: its name and how many numbers follow in parentheses.
-struct Spelling {
+// How each kind is written, its name and how many numbers follow in parentheses; and, of those that depend on the fan,
+// the variance times the fan, whether that is the mean of in and out or in alone, and the distribution.
+struct Form {
   Init::Kind kind;
   const char* name;
   int numbers;
+  double scale = 0;
+  bool mean_fan = false, normal = false;
 };
-constexpr Spelling kSpellings[] = {
+constexpr Form kForms[] = {  // in the order of Init::Kind
     {Init::Kind::zeros, "zeros", 0},
     {Init::Kind::ones, "ones", 0},
     {Init::Kind::constant, "constant", 1},
     {Init::Kind::normal, "normal", 2},
     {Init::Kind::uniform, "uniform", 2},
-    {Init::Kind::he_normal, "he_normal", 0},
-    {Init::Kind::he_uniform, "he_uniform", 0},
-    {Init::Kind::glorot_normal, "glorot_normal", 0},
-    {Init::Kind::glorot_uniform, "glorot_uniform", 0},
-    {Init::Kind::lecun_normal, "lecun_normal", 0},
+    {Init::Kind::he_normal, "he_normal", 0, 2, false, true},
+    {Init::Kind::he_uniform, "he_uniform", 0, 2, false, false},
+    {Init::Kind::glorot_normal, "glorot_normal", 0, 1, true, true},
+    {Init::Kind::glorot_uniform, "glorot_uniform", 0, 1, true, false},
+    {Init::Kind::lecun_normal, "lecun_normal", 0, 1, false, true},
 };
+
+const Form& form_of(const Init& init) { return kForms[static_cast<int>(init.kind)]; }
 
 void check(const Init& init) {
   if (!std::isfinite(init.a) || !std::isfinite(init.b)) {
@@ -43,60 +48,33 @@ void check(const Init& init) {
   }
 }
 
-// var = scale / fan, the fan being in, or the mean of in and out.
-void fill_scaled(Tensor& x, double scale, double fan, bool normal, const Stream& stream) {
-  if (!(fan > 0)) throw ValueError(fmt::format("init: expected a fan above 0, got {}", fan));
-  if (normal) {
-    fill_normal(x, 0, std::sqrt(scale / fan), stream);
-  } else {
-    const double bound = std::sqrt(3 * scale / fan);
-    fill_uniform(x, -bound, bound, stream);
-  }
-}
-
 }  // namespace
 
 void initialize(Tensor& x, const Init& init, int64_t fan_in, int64_t fan_out, const Stream& stream) {
   check(init);
-  const double in = static_cast<double>(fan_in), mean = (in + static_cast<double>(fan_out)) / 2;
-  switch (init.kind) {
-    case Init::Kind::zeros:
-      return x.fill(0);
-    case Init::Kind::ones:
-      return x.fill(1);
-    case Init::Kind::constant:
-      return x.fill(init.a);
-    case Init::Kind::normal:
-      return fill_normal(x, init.a, init.b, stream);
-    case Init::Kind::uniform:
-      return fill_uniform(x, init.a, init.b, stream);
-    case Init::Kind::he_normal:
-      return fill_scaled(x, 2, in, true, stream);
-    case Init::Kind::he_uniform:
-      return fill_scaled(x, 2, in, false, stream);
-    case Init::Kind::glorot_normal:
-      return fill_scaled(x, 1, mean, true, stream);
-    case Init::Kind::glorot_uniform:
-      return fill_scaled(x, 1, mean, false, stream);
-    case Init::Kind::lecun_normal:
-      return fill_scaled(x, 1, in, true, stream);
-  }
+  if (init.kind == Init::Kind::normal) return fill_normal(x, init.a, init.b, stream);
+  if (init.kind == Init::Kind::uniform) return fill_uniform(x, init.a, init.b, stream);
+  const Form& form = form_of(init);
+  if (form.scale == 0) return x.fill(init.kind == Init::Kind::constant ? init.a : init.kind == Init::Kind::ones);
+  const double in = static_cast<double>(fan_in), out = static_cast<double>(fan_out);
+  const double fan = form.mean_fan ? (in + out) / 2 : in;
+  if (!(fan > 0)) throw ValueError(fmt::format("init: expected a fan above 0, got {}", fan));
+  const double bound = std::sqrt(3 * form.scale / fan);
+  form.normal ? fill_normal(x, 0, std::sqrt(form.scale / fan), stream) : fill_uniform(x, -bound, bound, stream);
 }
 
 std::string to_string(const Init& init) {
-  for (const Spelling& s : kSpellings) {
-    if (s.kind != init.kind) continue;
-    if (s.numbers == 0) return s.name;
-    return s.numbers == 1 ? fmt::format("{}({})", s.name, init.a) : fmt::format("{}({}, {})", s.name, init.a, init.b);
-  }
-  return "?";
+  const Form& form = form_of(init);
+  if (form.numbers == 0) return form.name;
+  return form.numbers == 1 ? fmt::format("{}({})", form.name, init.a)
+                           : fmt::format("{}({}, {})", form.name, init.a, init.b);
 }
 
 Init parse_init(const std::string& text) {
   const size_t open = text.find('(');
   const std::string name = text.substr(0, open);
   std::vector<std::string> names;
-  for (const Spelling& s : kSpellings) {
+  for (const Form& s : kForms) {
     names.push_back(s.name);
     if (name != s.name) continue;
     Init init{s.kind};

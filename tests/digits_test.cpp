@@ -4,15 +4,10 @@
 
 #include "catch.hpp"
 #include "helpers.h"
-#include "tandem/core/autograd.h"
 #include "tandem/core/error.h"
 #include "tandem/core/hash.h"
-#include "tandem/core/ops.h"
 #include "tandem/core/threads.h"
-#include "tandem/data/data_loader.h"
-#include "tandem/layers/build.h"
-#include "tandem/optim/optimizer.h"
-#include "tandem/optim/schedule.h"
+#include "training.h"
 
 namespace tandem::test {
 namespace {
@@ -20,32 +15,6 @@ namespace {
 std::string checksum(const Tensor& x) {
   const std::vector<uint8_t> all = bytes(x);
   return sha256(all.data(), all.size());
-}
-
-// Test accuracy after SGD (momentum 0.9, batches of 128, cosine from `lr`).
-double trained_accuracy(const std::string& layers, double lr, int epochs) {
-  static const Dataset train = make_digits(55000, 1), test = make_digits(10000, 2);
-  const auto model = build(layers, {28, 28, 1}, {.seed = 1});
-  DataLoader loader(train, {.batch_size = 128, .seed = 1, .last_batch = LastBatch::drop});
-  SGD sgd(model->parameters(), {.lr = lr, .momentum = 0.9});
-  const Schedule schedule{.kind = Schedule::Kind::cosine, .total_steps = epochs * loader.batches()};
-  for (int epoch = 0; epoch < epochs; ++epoch) {
-    for (const auto& [x, y] : loader) {
-      sgd.set_lr(lr * schedule.factor(sgd.steps()));
-      sgd.zero_grad();
-      cross_entropy((*model)(x), y).backward();
-      sgd.step();
-    }
-  }
-  model->eval();
-  const NoGrad no_grad;
-  int64_t right = 0;
-  DataLoader batches(test, {.batch_size = 1000, .shuffle = false});
-  for (const auto& [x, y] : batches) {
-    const std::vector<int32_t> answer = argmax((*model)(x)), label = y.to_vector<int32_t>();
-    for (size_t i = 0; i < label.size(); ++i) right += answer[i] == label[i];
-  }
-  return static_cast<double>(right) / static_cast<double>(test.size());
 }
 
 }  // namespace
@@ -105,10 +74,11 @@ TEST_CASE("The built-in digits are drawn even where no thread can be started") {
 
 // Trains, so it runs with the tests on MNIST.
 TEST_CASE("The built-in digits are too hard for a linear model, and not for w2 with batch norm", "[mnist]") {
-  const double linear = trained_accuracy("dense:10", 0.1, 3);
+  const Dataset data = make_digits(55000, 1), test = make_digits(10000, 2);
+  const double linear = accuracy(*train(data, {.layers = "dense:10", .epochs = 3}).model, test);
   CHECK(linear > 0.80);
   CHECK(linear < 0.95);
-  CHECK(trained_accuracy(model_text("w2", true).layers, 0.1, 3) > 0.97);
+  CHECK(accuracy(*train(data, {.epochs = 3}).model, test) > 0.97);
 }
 
 }  // namespace tandem::test

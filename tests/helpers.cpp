@@ -50,6 +50,14 @@ Tensor random(const Shape& shape, uint64_t seed, Dtype dtype, double low, double
   return x;
 }
 
+std::vector<uint8_t> idx_header(const std::vector<uint32_t>& extents, uint8_t type) {
+  std::vector<uint8_t> bytes = {0, 0, type, static_cast<uint8_t>(extents.size())};
+  for (uint32_t extent : extents) {
+    for (int shift = 24; shift >= 0; shift -= 8) bytes.push_back(static_cast<uint8_t>(extent >> shift));
+  }
+  return bytes;
+}
+
 NoThreads::NoThreads() {
   pthread_attr_t attributes;
   pthread_getattr_default_np(&attributes);

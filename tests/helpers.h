@@ -24,6 +24,9 @@ std::vector<uint8_t> bytes(const Tensor& x);
 // A floating tensor of values in [low, high) that depend on `seed` alone.
 Tensor random(const Shape& shape, uint64_t seed, Dtype dtype = Dtype::float32, double low = -1, double high = 1);
 
+// The beginning of an IDX file; its elements follow.
+std::vector<uint8_t> idx_header(const std::vector<uint32_t>& extents, uint8_t type = 8);
+
 // While alive, no thread can be started: each would want more stack than there is address space.
 class NoThreads {
  public:

@@ -15,17 +15,9 @@ namespace {
 
 using Bytes = std::vector<uint8_t>;
 
-Bytes header(const std::vector<uint32_t>& extents, uint8_t type = 8) {
-  Bytes bytes = {0, 0, type, static_cast<uint8_t>(extents.size())};
-  for (uint32_t extent : extents) {
-    for (int shift = 24; shift >= 0; shift -= 8) bytes.push_back(static_cast<uint8_t>(extent >> shift));
-  }
-  return bytes;
-}
-
 // Elements 0, 1, 2, ...
 Bytes idx(const std::vector<uint32_t>& extents) {
-  Bytes bytes = header(extents);
+  Bytes bytes = idx_header(extents);
   size_t elements = 1;
   for (uint32_t extent : extents) elements *= extent;
   for (size_t i = 0; i < elements; ++i) bytes.push_back(static_cast<uint8_t>(i));
@@ -89,21 +81,21 @@ TEST_CASE("Each fault of an IDX header has its own error") {
   CHECK(fault({0, 0}, 1) == "read_idx: f: expected a header of 8 bytes, got 2");
   CHECK(fault(cut(idx({3, 4, 5}), 15), 3) == "read_idx: f: expected a header of 16 bytes, got 15");
   CHECK(fault({'P', '5', ' ', '2', '8', ' '}, 3) == "read_idx: f: expected an IDX file (first bytes 00 00), got 50 35");
-  CHECK(fault(header({1}, 0x0d), 1) == "read_idx: f: expected elements of type 08 (uint8), got type 0d");
+  CHECK(fault(idx_header({1}, 0x0d), 1) == "read_idx: f: expected elements of type 08 (uint8), got type 0d");
   CHECK(fault(idx({4}), 3) == "read_idx: f: expected 3 axes, got 1");
   CHECK(fault(gzip(idx({2, 2, 2})), 1) == "read_idx: f: expected 1 axes, got 3");
-  CHECK(fault(header({0, 28, 28}), 3) == "read_idx: f: expected extents above 0, got [0, 28, 28]");
-  CHECK(fault(gzip(header({3, 0, 28})), 3) == "read_idx: f: expected extents above 0, got [3, 0, 28]");
-  CHECK(fault(header({4294967295, 4294967295, 4294967295}), 3) ==
+  CHECK(fault(idx_header({0, 28, 28}), 3) == "read_idx: f: expected extents above 0, got [0, 28, 28]");
+  CHECK(fault(gzip(idx_header({3, 0, 28})), 3) == "read_idx: f: expected extents above 0, got [3, 0, 28]");
+  CHECK(fault(idx_header({4294967295, 4294967295, 4294967295}), 3) ==
         "read_idx: f: expected extents with a product of at most 2^56, got [4294967295, 4294967295, 4294967295]");
 }
 
 TEST_CASE("An IDX file that promises more than it holds is refused before anything is allocated") {
   const uint64_t peak = memory_stats().bytes_peak, calls = memory_stats().system_allocations;
-  CHECK(fault(header({4294967295, 28, 28}), 3) ==
+  CHECK(fault(idx_header({4294967295, 28, 28}), 3) ==
         "read_idx: f: expected 3367254359296 bytes, as its header [4294967295, 28, 28] promises, got 16 "
         "(3367254359280 missing)");
-  const Bytes packed = gzip(header({4294967295, 28, 28}));
+  const Bytes packed = gzip(idx_header({4294967295, 28, 28}));
   CHECK(fault(packed, 3) == "read_idx: f: its header [4294967295, 28, 28] promises 3367254359296 bytes, more than " +
                                 std::to_string(packed.size()) + " bytes of gzip can hold");
   CHECK(memory_stats().bytes_peak == peak);

@@ -21,14 +21,11 @@ void write(const std::string& path, const Bytes& bytes) {
   write_file(path, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
 }
 
-// An IDX file (extents below 256), every element `value`.
-Bytes idx(const std::vector<uint8_t>& extents, uint8_t value) {
-  Bytes bytes = {0, 0, 8, static_cast<uint8_t>(extents.size())};
+// An IDX file, every element `value`.
+Bytes idx(const std::vector<uint32_t>& extents, uint8_t value) {
+  Bytes bytes = idx_header(extents);
   size_t elements = 1;
-  for (uint8_t extent : extents) {
-    bytes.insert(bytes.end(), {0, 0, 0, extent});
-    elements *= extent;
-  }
+  for (uint32_t extent : extents) elements *= extent;
   bytes.resize(bytes.size() + elements, value);
   return bytes;
 }
@@ -38,7 +35,7 @@ void write_small_mnist(const std::string& dir, bool dotted = false) {
   for (int file = 0; file < 4; ++file) {
     std::string name = kMnistFiles[file];
     if (dotted) name[name.find("-idx")] = '.';
-    const uint8_t n = file < 2 ? 3 : 2;
+    const uint32_t n = file < 2 ? 3 : 2;
     write(dir + "/" + name, file % 2 ? idx({n}, 4) : idx({n, 28, 28}, 7));
   }
 }

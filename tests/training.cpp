@@ -11,7 +11,8 @@
 namespace tandem::test {
 
 Trained train(const Dataset& data, const TrainOptions& options) {
-  const ModelText text = model_text(options.model, options.batch_norm);
+  const ModelText text = options.layers.empty() ? model_text(options.model, options.batch_norm)
+                                                : ModelText{options.layers, Init::he_normal()};
   Trained run{build(text.layers, data.sample_shape(), {.seed = options.seed, .init = text.init}), {}};
   DataLoader loader(data, {.batch_size = options.batch_size,
                            .seed = options.seed,

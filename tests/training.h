@@ -14,6 +14,7 @@ namespace tandem::test {
 struct TrainOptions {
   std::string model = "w2";
   bool batch_norm = true;
+  std::string layers{};  // if given, of a network of one's own instead
   uint64_t seed = 1;  // of the weights and of the batches
   int64_t epochs = 1, batch_size = 128;
   double lr = 0.1;

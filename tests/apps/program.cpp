@@ -124,24 +124,19 @@ std::vector<std::string> files_in(const std::string& folder) {
   return names;
 }
 
-namespace {
-void write_idx(const std::string& path, const std::vector<int64_t>& dims, const std::vector<uint8_t>& values) {
-  std::ofstream file(path, std::ios::binary);
-  file << '\0' << '\0' << '\x08' << static_cast<char>(dims.size());
-  for (const int64_t dim : dims) {
-    for (const int shift : {24, 16, 8, 0}) file << static_cast<char>(dim >> shift & 0xff);
-  }
-  file.write(reinterpret_cast<const char*>(values.data()), static_cast<std::streamsize>(values.size()));
-}
-}  // namespace
-
 void write_small_mnist(const std::string& folder, int64_t train, int64_t test) {
   fs::create_directories(folder);
   const auto write = [&](const std::string& name, int64_t n, uint64_t seed) {
     const Dataset digits = make_digits(n, seed);
     const std::vector<int32_t> labels = digits.y.to_vector<int32_t>();
-    write_idx(folder + "/" + name + "-images-idx3-ubyte", {n, 28, 28}, digits.x.to_vector<uint8_t>());
-    write_idx(folder + "/" + name + "-labels-idx1-ubyte", {n}, std::vector<uint8_t>(labels.begin(), labels.end()));
+    const auto file = [&](const char* kind, const std::vector<uint32_t>& extents, const std::vector<uint8_t>& elements) {
+      std::ofstream out(folder + "/" + name + kind, std::ios::binary);
+      for (const auto& part : {idx_header(extents), elements}) {
+        out.write(reinterpret_cast<const char*>(part.data()), static_cast<std::streamsize>(part.size()));
+      }
+    };
+    file("-images-idx3-ubyte", {static_cast<uint32_t>(n), 28, 28}, digits.x.to_vector<uint8_t>());
+    file("-labels-idx1-ubyte", {static_cast<uint32_t>(n)}, std::vector<uint8_t>(labels.begin(), labels.end()));
   };
   write("train", train, 11);
   write("t10k", test, 12);
