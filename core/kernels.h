@@ -146,8 +146,7 @@ struct SumRows { RowsIn dy; Sum db; TANDEM_KERNEL(SumRows, dy, db) };
 
 // A sliding window over H and W of an [N, H, W, C] tensor.
 struct Window {
-  int64_t kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1, padding_h = 0, padding_w = 0,
-          dilation_h = 1, dilation_w = 1;
+  Size2 kernel, stride, padding, dilation;
 };
 // Cross-correlation, channels-last: y[N, H', W', O] = x[N, H, W, C] * w[O, kh, kw, C/groups] + b[O].
 struct Conv { RowsIn x; In w, b; RowsOut y; Window window; int64_t groups; TANDEM_KERNEL(Conv, x, w, b, y, window, groups) };

@@ -4,7 +4,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <vector>
 
 #include "tandem/core/tensor.h"
@@ -62,25 +61,27 @@ Tensor matmul(const Tensor& a, const Tensor& b);  // a[M, K] b[K, N]
 // y[N, O] = x[N, I] weight[O, I]^T + bias[O]; an empty bias is none.
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {});
 
+// Sizes are one number, or {height, width}. Kernel, stride and dilation are in [1, 10^6], padding in [0, 10^6].
 struct Conv2dOptions {
-  int64_t stride = 1, padding = 0, dilation = 1, groups = 1;
-  // Per axis (height, width), where they differ; override the single numbers.
-  std::optional<std::pair<int64_t, int64_t>> strides{}, paddings{}, dilations{};
+  Size2 stride = 1, padding = 0, dilation = 1;
+  int64_t groups = 1;
 };
 // y[N, H', W', O] = x[N, H, W, C] * weight[O, kh, kw, C/groups] + bias[O] (cross-correlation),
 // H' = (H + 2 padding - dilation (kh - 1) - 1) / stride + 1, rounded down.
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, const Conv2dOptions& options = {});
-// The shape of its result, with the same checks.
-Shape conv2d_shape(const Shape& x, const Shape& weight, const Conv2dOptions& options = {});
+// The shape of its result, with the same checks; and those of the options alone (ValueError). Errors begin with `op`.
+Shape conv2d_shape(const Shape& x, const Shape& weight, const Conv2dOptions& options, const char* op);
+Window conv2d_window(Size2 kernel, const Conv2dOptions& options, const char* op);
 
 // ---- pooling over [N, H, W, C] --------------------------------------------------------------------------
+// H' = (H + 2 padding - dilation (kernel - 1) - 1) / stride + 1, rounded down; padding is at most half the kernel.
 struct Pool2dOptions {
-  int64_t kernel = 2, stride = 0 /* 0: the kernel's size */, padding = 0, dilation = 1;
-  bool ceil_mode = false;        // round the output's extent up; a window must still start inside
+  Size2 kernel = 2, stride = 0 /* 0: the kernel's size */, padding = 0, dilation = 1;
+  bool ceil_mode = false;        // round H' up; a window must still start inside the image or its leading padding
   bool count_padding = true;     // average pooling: padding counts as zeros (PyTorch's count_include_pad)
-  std::optional<std::pair<int64_t, int64_t>> kernels{}, strides{}, paddings{}, dilations{};
 };
 Shape pool2d_shape(const Shape& x, const Pool2dOptions& options, const char* op);
+Window pool2d_window(const Pool2dOptions& options, const char* op);  // as conv2d_window
 Tensor max_pool2d(const Tensor& x, const Pool2dOptions& options = {});
 Tensor avg_pool2d(const Tensor& x, const Pool2dOptions& options = {});
 Tensor global_avg_pool(const Tensor& x);  // [N, C]

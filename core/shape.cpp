@@ -63,4 +63,8 @@ Shape Shape::insert(int axis, int64_t extent) const {
 
 std::string to_string(const Shape& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
 
+std::string to_string(Size2 size) {
+  return size.h == size.w ? fmt::format("{}", size.h) : fmt::format("{}x{}", size.h, size.w);
+}
+
 }  // namespace tandem

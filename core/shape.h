@@ -41,4 +41,14 @@ class Shape {
 
 std::string to_string(const Shape& shape);  // "[64, 784]", "[]" for a scalar
 
+// Two extents of an image, or what is done along them: one number for both, or {h, w}.
+struct Size2 {
+  int64_t h, w;
+
+  constexpr Size2(int64_t both) : h(both), w(both) {}
+  constexpr Size2(int64_t height, int64_t width) : h(height), w(width) {}
+  bool operator==(const Size2&) const = default;
+};
+std::string to_string(Size2 size);  // "3", or "3x2" where they differ
+
 }  // namespace tandem

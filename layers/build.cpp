@@ -30,6 +30,14 @@ double to_double(const std::string& name, const std::string& text) {
   throw ValueError(fmt::format("{} must be a number, got \"{}\"", name, text));
 }
 
+// "3", or "2x3" for height and width.
+Size2 to_size(const std::string& name, const std::string& text) {
+  const size_t x = text.find('x');
+  const auto h = parse_int(text.substr(0, x)), w = x < text.size() ? parse_int(text.substr(x + 1)) : h;
+  if (!h || !w) throw ValueError(fmt::format("{} must be an integer or HxW, got \"{}\"", name, text));
+  return {*h, *w};
+}
+
 // One layer of a text, "conv:32:k=5:bias=off": its kind, its size and its options, each asked for by name.
 // done() throws if anything was left that nobody asked for.
 class LayerText {
@@ -65,6 +73,7 @@ class LayerText {
   int64_t integer(const std::string& name, int64_t standard) {
     return to_int(name, value(name, std::to_string(standard)));
   }
+  Size2 extents(const std::string& name, Size2 standard) { return to_size(name, value(name, to_string(standard))); }
   double number(const std::string& name, double standard) {
     return to_double(name, value(name, fmt::format("{}", standard)));
   }
@@ -122,15 +131,15 @@ Made make_dense(LayerText& text, Context& context) {
 Made make_conv(LayerText& text, Context& context) {
   const int64_t in = context.x[context.x.rank() - 1], out = to_int("the size", text.size());
   Conv2dLayerOptions o{.dtype = context.options.dtype};
-  o.kernel = text.integer("k", o.kernel);
-  o.stride = text.integer("s", o.stride);
-  o.padding = text.integer("p", o.padding);
-  o.dilation = text.integer("d", o.dilation);
+  o.kernel = text.extents("k", o.kernel);
+  o.stride = text.extents("s", o.stride);
+  o.padding = text.extents("p", o.padding);
+  o.dilation = text.extents("d", o.dilation);
   o.groups = text.integer("g", o.groups);
   o.bias = text.on_off("bias", !context.before_norm);
   o.init = parse_init(text.value("init", to_string(context.options.init)));
   text.done();
-  if (o.groups >= 1) context.spend({out, o.kernel, o.kernel, std::max<int64_t>(in / o.groups, 1)});
+  if (o.groups >= 1) context.spend({out, o.kernel.h, o.kernel.w, std::max<int64_t>(in / o.groups, 1)});
   if (o.bias) context.spend({out});
   return std::make_unique<Conv2d>(in, out, o);
 }
@@ -172,21 +181,13 @@ Made make_bn(LayerText& text, Context& context) {
   return std::make_unique<BatchNorm>(channels, o);
 }
 
-// "3", or "2x3" for height and width.
-std::pair<int64_t, int64_t> to_pair(const std::string& name, const std::string& text) {
-  const std::vector<std::string> parts = split(text, 'x');
-  if (parts.size() > 2) throw ValueError(fmt::format("{} must be a number or HxW, got \"{}\"", name, text));
-  return {to_int(name, parts.front()), to_int(name, parts.back())};
-}
-
 template <class Pool>
 Made make_pool(LayerText& text, Context&) {
   Pool2dOptions o;
-  const std::string size = text.size("2");
-  o.kernels = to_pair("the size", size);
-  o.strides = to_pair("s", text.value("s", size));
-  o.paddings = to_pair("p", text.value("p", "0"));
-  if constexpr (std::is_same_v<Pool, MaxPool2d>) o.dilations = to_pair("d", text.value("d", "1"));
+  o.kernel = to_size("the size", text.size("2"));
+  o.stride = text.extents("s", o.kernel);
+  o.padding = text.extents("p", o.padding);
+  if constexpr (std::is_same_v<Pool, MaxPool2d>) o.dilation = text.extents("d", o.dilation);
   o.ceil_mode = text.on_off("ceil", false);
   if constexpr (std::is_same_v<Pool, AvgPool2d>) o.count_padding = text.on_off("count_padding", true);
   text.done();

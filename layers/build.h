@@ -3,6 +3,7 @@
 // A text is layers joined by commas, each `kind[:size][:option=value]...`:
 //   dense:512[:bias=on|off][:init=INIT]      INIT: he_normal, normal(0, 0.1) ..., see layers/init.h
 //   conv:32[:k=3][:s=1][:p=0][:d=1][:g=1][:bias=on|off][:init=INIT]     kernel, stride, padding, dilation, groups
+//     (sizes may be HxW, as conv:32:k=3x1)
 //   bn[:keras][:eps=1e-5][:momentum=M][:scale=off][:shift=off][:track=off][:axis=-1][:unbiased=on|off]
 //     [:one_value=on|off]     M: a number in the layer's convention, pytorch(0.1), keras(0.99) or cumulative
 //   maxpool[:2][:s=2][:p=0][:d=1][:ceil]     sizes may be HxW, as maxpool:2x3

@@ -89,6 +89,7 @@ TEST_CASE("Every layer and option in code becomes the text that builds it again"
   check_round_trip(
       conv({.kernel = 2, .stride = 2, .padding = 1, .dilation = 2, .groups = 4, .bias = false, .init = Init::ones()}),
       "conv:8:k=2:s=2:p=1:d=2:g=4:bias=off:init=ones", image);
+  check_round_trip(conv({.kernel = {1, 3}, .stride = {2, 1}, .padding = {0, 1}}), "conv:8:k=1x3:s=2x1:p=0x1", image);
   const auto bn = [](BatchNormLayerOptions o) { return std::make_unique<BatchNorm>(o.channel_axis == 1 ? 9 : 4, o); };
   check_round_trip(bn({}), "bn", image);
   check_round_trip(bn({.eps = 1e-3}), "bn:eps=0.001", image);
@@ -116,7 +117,7 @@ TEST_CASE("Every layer and option in code becomes the text that builds it again"
   check_round_trip(std::make_unique<AvgPool2d>(Pool2dOptions{.kernel = 3, .padding = 1, .count_padding = false}),
                    "avgpool:3:p=1:count_padding=off", image);
   check_round_trip(std::make_unique<AvgPool2d>(Pool2dOptions{
-                       .kernels = std::pair(2, 3), .strides = std::pair(1, 2), .paddings = std::pair(0, 1)}),
+                       .kernel = {2, 3}, .stride = {1, 2}, .padding = {0, 1}}),
                    "avgpool:2x3:s=1x2:p=0x1", image);
 }
 
@@ -192,8 +193,8 @@ TEST_CASE("A text that cannot be built is refused with the layer at fault and th
        "build: layer 1 \"bn:moment=0.1\": unknown option \"moment\" (did you mean \"momentum\"?); bn takes "
        "keras, eps, momentum, scale, shift, track, axis, unbiased, one_value"},
       {"conv:8:k=2:k=3", "build: layer 1 \"conv:8:k=2:k=3\": option \"k\" is given twice"},
-      {"conv:8:k=x", "build: layer 1 \"conv:8:k=x\": k must be an integer, got \"x\""},
-      {"conv:8:k=", "build: layer 1 \"conv:8:k=\": k must be an integer, got \"\""},
+      {"conv:8:k=x", "build: layer 1 \"conv:8:k=x\": k must be an integer or HxW, got \"x\""},
+      {"conv:8:k=", "build: layer 1 \"conv:8:k=\": k must be an integer or HxW, got \"\""},
       {"dense:8:bias=yes", "build: layer 1 \"dense:8:bias=yes\": bias must be on or off, got \"yes\""},
       {"dense:8:init=he",
        "build: layer 1 \"dense:8:init=he\": init: \"he\" is not one of zeros, ones, constant, normal, "
@@ -203,13 +204,13 @@ TEST_CASE("A text that cannot be built is refused with the layer at fault and th
       {"bn:momentum=fast", "build: layer 1 \"bn:momentum=fast\": momentum must be a number, got \"fast\""},
       {"bn:axis=4", "build: layer 1 \"bn:axis=4\": axis must be -1 or 1 to 3 for x[1, 28, 28, 1], got 4"},
       {"dropout:1", "build: layer 1 \"dropout:1\": Dropout: expected p in [0, 1), got 1"},
-      {"maxpool:2x2x2", "build: layer 1 \"maxpool:2x2x2\": the size must be a number or HxW, got \"2x2x2\""},
+      {"maxpool:2x2x2", "build: layer 1 \"maxpool:2x2x2\": the size must be an integer or HxW, got \"2x2x2\""},
       {"avgpool:2:d=2",
        "build: layer 1 \"avgpool:2:d=2\": unknown option \"d\"; avgpool takes s, p, "
        "ceil, count_padding"},
       {"conv:8:k=29",
-       "build: layer 1 \"conv:8:k=29\": Conv2d \"conv1\": its window of 29x29 does not fit x[1, 28, 28, 1] with "
-       "padding 0 (29 vs 28)"},
+       "build: layer 1 \"conv:8:k=29\": Conv2d \"conv1\": expected an input of at least 29 along H "
+       "for a window of 29 with padding 0, got 28"},
       {"dense:8,conv:8",
        "build: layer 2 \"conv:8\": Conv2d \"conv1\": expected x[N, H, W, 8], got x[1, 8] (4 axes vs 2)"},
   };

@@ -52,10 +52,10 @@ TEST_CASE("Every layer refuses a shape that does not fit, with its name and the 
           "channels-last here, permute(x, {0, 2, 3, 1})");
   refused(Conv2d(3, 8), "conv1", {10, 784}, "Conv2d \"conv1\": expected x[N, H, W, 3], got x[10, 784] (4 axes vs 2)");
   refused(Conv2d(1, 8, {.kernel = 3, .dilation = 2}), "conv1", {10, 9, 4, 1},
-          "Conv2d \"conv1\": its window of 5x5 does not fit x[10, 9, 4, 1] with padding 0 (5 vs 4)");
+          "Conv2d \"conv1\": expected an input of at least 5 along W for a window of 5 with padding 0, got 4");
   refused(MaxPool2d(), "maxpool1", {10, 784}, "MaxPool2d \"maxpool1\": expected x[N, H, W, C], got x[10, 784]");
   refused(AvgPool2d({.kernel = 5}), "avgpool1", {10, 4, 8, 1},
-          "AvgPool2d \"avgpool1\": expected an input of at least 5 along H, got 4");
+          "AvgPool2d \"avgpool1\": expected an input of at least 5 along H for a window of 5 with padding 0, got 4");
   refused(GlobalAvgPool(), "gap1", {10, 4},
           "GlobalAvgPool \"gap1\": expected x[N, H, W, C], got x[10, 4] (4 axes vs 2)");
   refused(Flatten(), "flatten1", {}, "Flatten \"flatten1\": expected x[N, ...], got a scalar");
@@ -125,9 +125,8 @@ TEST_CASE("Layers refuse options that make no sense, with the value") {
   CHECK(error_of([] { Dropout(1.0); }) == "Dropout: expected p in [0, 1), got 1");
   CHECK(error_of([] { Dropout(std::nan("")); }) == "Dropout: expected p in [0, 1), got nan");
   CHECK(error_of([] { MaxPool2d({.kernel = 2, .padding = 2}); }) ==
-        "MaxPool2d: expected kernel, dilation and stride (0: the kernel's size) in [1, 1000000] and padding of at most "
-        "half the kernel, got kernel 2x2, stride 2x2, padding 2x2, dilation 1x1");
-  CHECK(error_of([] { AvgPool2d({.dilation = 2}); }) == "AvgPool2d: expected dilation 1, got 2x2");
+        "MaxPool2d: expected a padding of at most half the kernel, got 2 for a kernel of 2");
+  CHECK(error_of([] { AvgPool2d({.dilation = 2}); }) == "AvgPool2d: expected dilation 1, got 2");
   CHECK(error_of([] { BatchNorm(0); }) == "BatchNorm: expected at least 1 channel, got 0");
   CHECK(error_of([] { BatchNorm(3, {.eps = -1e-5}); }) == "BatchNorm: expected a finite eps >= 0, got -1e-05");
   CHECK(error_of([] { BatchNorm(3, {.eps = std::nan("")}); }) == "BatchNorm: expected a finite eps >= 0, got nan");
@@ -287,7 +286,8 @@ TEST_CASE("output_shape tells the shape of forward's result") {
       }
     }
   }
-  check(MaxPool2d({.kernels = std::pair(3, 1), .strides = std::pair(1, 2), .paddings = std::pair(1, 0)}), {2, 6, 7, 3});
+  check(MaxPool2d({.kernel = {3, 1}, .stride = {1, 2}, .padding = {1, 0}}), {2, 6, 7, 3});
+  check(Conv2d(2, 4, {.kernel = {3, 1}, .stride = {1, 2}, .padding = {2, 0}}), {2, 6, 7, 2});
   check(Dense(3, 5), {4, 3});
   check(Flatten(), {4, 3, 2, 1});
   check(Flatten(), {4});

@@ -130,26 +130,36 @@ Rows image_errors() {
       {"conv2d, too small", conv({2, 2, 8, 3}, {4, 3, 3, 3}, {.dilation = 2}),
        "conv2d: expected an input of at least 5 along H for a window of 5 with padding 0, got 2"},
       {"conv2d, stride 0", conv({2, 8, 8, 3}, {4, 3, 3, 3}, {.stride = 0}),
-       "conv2d: expected kernel, stride and dilation >= 1 and padding >= 0, "
-       "got kernel 3, stride 0, dilation 1, padding 0 along H"},
-      {"conv2d, negative padding", conv({2, 8, 8, 3}, {4, 3, 3, 3}, {.paddings = std::pair{0, -1}}),
-       "conv2d: expected kernel, stride and dilation >= 1 and padding >= 0, "
-       "got kernel 3, stride 1, dilation 1, padding -1 along W"},
+       "conv2d: expected kernel, stride and dilation in [1, 1000000] and padding in [0, 1000000], "
+       "got kernel 3, stride 0, dilation 1, padding 0"},
+      {"conv2d, padding near the end of int64", conv({2, 8, 8, 3}, {4, 3, 3, 3}, {.padding = INT64_MAX / 2}),
+       "conv2d: expected kernel, stride and dilation in [1, 1000000] and padding in [0, 1000000], "
+       "got kernel 3, stride 1, dilation 1, padding 4611686018427387903"},
+      {"conv2d, dilation near the end of int64", conv({2, 8, 8, 3}, {4, 3, 3, 3}, {.dilation = {1, INT64_MAX}}),
+       "conv2d: expected kernel, stride and dilation in [1, 1000000] and padding in [0, 1000000], "
+       "got kernel 3, stride 1, dilation 1x9223372036854775807, padding 0"},
+      {"conv2d, negative padding", conv({2, 8, 8, 3}, {4, 3, 3, 3}, {.padding = {0, -1}}),
+       "conv2d: expected kernel, stride and dilation in [1, 1000000] and padding in [0, 1000000], "
+       "got kernel 3, stride 1, dilation 1, padding 0x-1"},
       {"conv2d, bias", conv({2, 8, 8, 3}, {4, 3, 3, 3}, {}, {3}),
        "conv2d: expected bias[4] for weight[4, 3, 3, 3], got bias[3]"},
       {"max_pool2d, rank", pool({8, 8, 3}, {}), "max_pool2d: expected x[N, H, W, C], got x[8, 8, 3]"},
       {"max_pool2d, padding", pool({1, 8, 8, 3}, {.kernel = 3, .padding = 2}),
-       "max_pool2d: expected kernel, stride and dilation >= 1 and padding in [0, kernel/2], "
-       "got kernel 3, stride 3, dilation 1, padding 2 along H"},
-      {"max_pool2d, stride", pool({1, 8, 8, 3}, {.stride = -1}), "max_pool2d: expected stride >= 0, got -1"},
+       "max_pool2d: expected a padding of at most half the kernel, got 2 for a kernel of 3"},
+      {"max_pool2d, stride", pool({1, 8, 8, 3}, {.stride = -1}),
+       "max_pool2d: expected kernel, stride and dilation in [1, 1000000] and padding in [0, 1000000], "
+       "got kernel 2, stride -1, dilation 1, padding 0"},
+      {"max_pool2d, stride near the end of int64", pool({1, 8, 8, 3}, {.stride = INT64_MAX, .ceil_mode = true}),
+       "max_pool2d: expected kernel, stride and dilation in [1, 1000000] and padding in [0, 1000000], "
+       "got kernel 2, stride 9223372036854775807, dilation 1, padding 0"},
       {"max_pool2d, too small", pool({1, 8, 2, 3}, {.kernel = 3}),
-       "max_pool2d: expected an input of at least 3 along W, got 2"},
+       "max_pool2d: expected an input of at least 3 along W for a window of 3 with padding 0, got 2"},
       {"avg_pool2d, rank", mean_pool({8, 8}, {}), "avg_pool2d: expected x[N, H, W, C], got x[8, 8]"},
       {"avg_pool2d, kernel", mean_pool({1, 8, 8, 3}, {.kernel = 0}),
-       "avg_pool2d: expected kernel, stride and dilation >= 1 and padding in [0, kernel/2], "
-       "got kernel 0, stride 0, dilation 1, padding 0 along H"},
+       "avg_pool2d: expected kernel, stride and dilation in [1, 1000000] and padding in [0, 1000000], "
+       "got kernel 0, stride 0, dilation 1, padding 0"},
       {"avg_pool2d, dilation", mean_pool({1, 8, 8, 3}, {.dilation = 2}),
-       "avg_pool2d: expected dilation 1, got 2 and 2"},
+       "avg_pool2d: expected dilation 1, got 2"},
       {"global_avg_pool, rank", [](Dtype t) { global_avg_pool(of({8, 3}, t)); },
        "global_avg_pool: expected x[N, H, W, C], got x[8, 3]"},
   };

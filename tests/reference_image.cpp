@@ -8,10 +8,8 @@
 namespace tandem::test::reference {
 namespace {
 
-using Pair = std::pair<int64_t, int64_t>;
-
 struct Geometry {
-  Pair kernel, stride, padding, dilation, out;
+  Size2 kernel, stride, padding, dilation, out;
 };
 
 // Output extent of one axis; in ceil mode the last window must start inside the input or its left padding.
@@ -22,29 +20,26 @@ int64_t output_extent(int64_t in, int64_t kernel, int64_t stride, int64_t paddin
   return out;
 }
 
-Geometry geometry(const Shape& x, Pair kernel, Pair stride, Pair padding, Pair dilation, bool ceil_mode) {
+Geometry geometry(const Shape& x, Size2 kernel, Size2 stride, Size2 padding, Size2 dilation, bool ceil_mode) {
   return {kernel,
           stride,
           padding,
           dilation,
-          {output_extent(x[1], kernel.first, stride.first, padding.first, dilation.first, ceil_mode),
-           output_extent(x[2], kernel.second, stride.second, padding.second, dilation.second, ceil_mode)}};
+          {output_extent(x[1], kernel.h, stride.h, padding.h, dilation.h, ceil_mode),
+           output_extent(x[2], kernel.w, stride.w, padding.w, dilation.w, ceil_mode)}};
 }
 
 Geometry geometry(const Shape& x, const Pool2dOptions& o) {
-  const Pair kernel = o.kernels.value_or(Pair{o.kernel, o.kernel});
-  const Pair stride = o.strides.value_or(o.stride == 0 ? kernel : Pair{o.stride, o.stride});
-  return geometry(x, kernel, stride, o.paddings.value_or(Pair{o.padding, o.padding}),
-                  o.dilations.value_or(Pair{o.dilation, o.dilation}), o.ceil_mode);
+  return geometry(x, o.kernel, o.stride == 0 ? o.kernel : o.stride, o.padding, o.dilation, o.ceil_mode);
 }
 
 // Calls f(h, w, kh, kw) for each position of the window of output (oh, ow), those in the padding included.
 template <class F>
 void for_window(const Geometry& g, int64_t oh, int64_t ow, F f) {
-  for (int64_t kh = 0; kh < g.kernel.first; ++kh) {
-    for (int64_t kw = 0; kw < g.kernel.second; ++kw) {
-      f(oh * g.stride.first - g.padding.first + kh * g.dilation.first,
-        ow * g.stride.second - g.padding.second + kw * g.dilation.second, kh, kw);
+  for (int64_t kh = 0; kh < g.kernel.h; ++kh) {
+    for (int64_t kw = 0; kw < g.kernel.w; ++kw) {
+      f(oh * g.stride.h - g.padding.h + kh * g.dilation.h,
+        ow * g.stride.w - g.padding.w + kw * g.dilation.w, kh, kw);
     }
   }
 }
@@ -68,11 +63,9 @@ Array linear(const Array& x, const Array& weight, const Array& bias) {
 }
 
 Array conv2d(const Array& x, const Array& weight, const Array& bias, const Conv2dOptions& o) {
-  const Geometry g = geometry(x.shape, {weight.shape[1], weight.shape[2]}, o.strides.value_or(Pair{o.stride, o.stride}),
-                              o.paddings.value_or(Pair{o.padding, o.padding}),
-                              o.dilations.value_or(Pair{o.dilation, o.dilation}), false);
+  const Geometry g = geometry(x.shape, {weight.shape[1], weight.shape[2]}, o.stride, o.padding, o.dilation, false);
   const int64_t out_per_group = weight.shape[0] / o.groups, in_per_group = weight.shape[3];
-  Array y(Shape{x.shape[0], g.out.first, g.out.second, weight.shape[0]});
+  Array y(Shape{x.shape[0], g.out.h, g.out.w, weight.shape[0]});
   for_each_index(y.shape, [&](const Index& i) {
     const int64_t group = i[3] / out_per_group;
     double sum = bias.data.empty() ? 0 : bias.data[i[3]];
@@ -89,7 +82,7 @@ Array conv2d(const Array& x, const Array& weight, const Array& bias, const Conv2
 
 Array max_pool2d(const Array& x, const Pool2dOptions& options) {
   const Geometry g = geometry(x.shape, options);
-  Array y(Shape{x.shape[0], g.out.first, g.out.second, x.shape[3]});
+  Array y(Shape{x.shape[0], g.out.h, g.out.w, x.shape[3]});
   for_each_index(y.shape, [&](const Index& i) {
     double largest = -std::numeric_limits<double>::infinity();
     for_window(g, i[1], i[2], [&](int64_t h, int64_t w, int64_t, int64_t) {
@@ -102,13 +95,13 @@ Array max_pool2d(const Array& x, const Pool2dOptions& options) {
 
 Array avg_pool2d(const Array& x, const Pool2dOptions& options) {
   const Geometry g = geometry(x.shape, options);
-  Array y(Shape{x.shape[0], g.out.first, g.out.second, x.shape[3]});
+  Array y(Shape{x.shape[0], g.out.h, g.out.w, x.shape[3]});
   for_each_index(y.shape, [&](const Index& i) {
     double sum = 0;
     int64_t count = 0;
     for_window(g, i[1], i[2], [&](int64_t h, int64_t w, int64_t, int64_t) {
       // In ceil mode a window may reach past the padding: that part never counts.
-      const bool in_padded = h < x.shape[1] + g.padding.first && w < x.shape[2] + g.padding.second;
+      const bool in_padded = h < x.shape[1] + g.padding.h && w < x.shape[2] + g.padding.w;
       count += options.count_padding ? in_padded : inside(x.shape, h, w);
       if (inside(x.shape, h, w)) sum += at(x, i[0], h, w, i[3]);
     });

@@ -15,11 +15,11 @@ struct ConvGeometry : Geometry {
       : Geometry(x, y, window_), groups(groups_) {}
   int64_t group_c() const { return c / groups; }
   int64_t group_out() const { return out_c / groups; }
-  int64_t patch() const { return window.kernel_h * window.kernel_w * group_c(); }
+  int64_t patch() const { return window.kernel.h * window.kernel.w * group_c(); }
   // Each patch is one pixel of x: no copy is needed.
   bool pointwise() const {
-    return window.kernel_h * window.kernel_w == 1 && window.stride_h * window.stride_w == 1 &&
-           window.padding_h + window.padding_w == 0;
+    return window.kernel.h * window.kernel.w == 1 && window.stride.h * window.stride.w == 1 &&
+           window.padding.h + window.padding.w == 0;
   }
 };
 
@@ -28,17 +28,17 @@ struct ConvGeometry : Geometry {
 template <class Begin, class F>
 void for_patches(const ConvGeometry& g, const Begin& begin, const F& f) {
   const Window& window = g.window;
-  const bool joined = window.dilation_w == 1 && g.groups == 1;  // neighbouring pixels make one run
+  const bool joined = window.dilation.w == 1 && g.groups == 1;  // neighbouring pixels make one run
   for (int64_t oy = 0; oy < g.out_h; ++oy) {
     const Range ky = g.rows(oy);
     for (int64_t ox = 0; ox < g.out_w; ++ox) {
       const Range kx = g.columns(ox);
-      begin(ky.size() == window.kernel_h && kx.size() == window.kernel_w);
+      begin(ky.size() == window.kernel.h && kx.size() == window.kernel.w);
       const int64_t step = joined ? kx.size() : 1;
       for (int64_t i = ky.begin; i < ky.end; ++i) {
-        const int64_t row = (g.top(oy) + i * window.dilation_h) * g.w + g.left(ox);
+        const int64_t row = (g.top(oy) + i * window.dilation.h) * g.w + g.left(ox);
         for (int64_t j = kx.begin; j < kx.end; j += step) {
-          f((row + j * window.dilation_w) * g.c, (i * window.kernel_w + j) * g.group_c(), step * g.group_c());
+          f((row + j * window.dilation.w) * g.c, (i * window.kernel.w + j) * g.group_c(), step * g.group_c());
         }
       }
     }

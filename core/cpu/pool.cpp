@@ -19,7 +19,7 @@ void for_window(const Geometry& g, int64_t oy, int64_t ox, const F& f) {
   const Range ky = g.rows(oy), kx = g.columns(ox);
   for (int64_t i = ky.begin; i < ky.end; ++i) {
     for (int64_t j = kx.begin; j < kx.end; ++j) {
-      f((g.top(oy) + i * g.window.dilation_h) * g.w + g.left(ox) + j * g.window.dilation_w);
+      f((g.top(oy) + i * g.window.dilation.h) * g.w + g.left(ox) + j * g.window.dilation.w);
     }
   }
 }
@@ -29,8 +29,8 @@ void for_window(const Geometry& g, int64_t oy, int64_t ox, const F& f) {
 int64_t window_count(const Geometry& g, int64_t oy, int64_t ox, bool padded) {
   const Window& window = g.window;
   if (!padded) return max(1, g.rows(oy).size() * g.columns(ox).size());
-  return inside(oy * window.stride_h, window.dilation_h, window.kernel_h, g.h + 2 * window.padding_h).size() *
-         inside(ox * window.stride_w, window.dilation_w, window.kernel_w, g.w + 2 * window.padding_w).size();
+  return inside(oy * window.stride.h, window.dilation.h, window.kernel.h, g.h + 2 * window.padding.h).size() *
+         inside(ox * window.stride.w, window.dilation.w, window.kernel.w, g.w + 2 * window.padding.w).size();
 }
 
 }  // namespace

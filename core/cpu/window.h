@@ -27,10 +27,10 @@ struct Geometry {
   int64_t pixels() const { return out_h * out_w; }
 
   // The window's first place at output row oy or column ox, and which of its places lie inside the image.
-  int64_t top(int64_t oy) const { return oy * window.stride_h - window.padding_h; }
-  int64_t left(int64_t ox) const { return ox * window.stride_w - window.padding_w; }
-  Range rows(int64_t oy) const { return inside(top(oy), window.dilation_h, window.kernel_h, h); }
-  Range columns(int64_t ox) const { return inside(left(ox), window.dilation_w, window.kernel_w, w); }
+  int64_t top(int64_t oy) const { return oy * window.stride.h - window.padding.h; }
+  int64_t left(int64_t ox) const { return ox * window.stride.w - window.padding.w; }
+  Range rows(int64_t oy) const { return inside(top(oy), window.dilation.h, window.kernel.h, h); }
+  Range columns(int64_t ox) const { return inside(left(ox), window.dilation.w, window.kernel.w, w); }
 };
 
 }  // namespace tandem::TANDEM_CPU_PATH

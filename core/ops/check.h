@@ -52,6 +52,12 @@ Tensor sum_to(const Tensor& dy, const Shape& shape);
 // The gradient of a bias: dy summed over all axes but the last.
 Tensor bias_grad(const Tensor& dy);
 
+// Throws ValueError unless the window's sizes are within their limits, so that no product of them overflows.
+const Window& check_window(const char* op, const Window& window);
+
+// The shape [N, H', W', channels] of what a window makes of x[N, H, W, C]. Throws ShapeError if it does not fit.
+Shape window_shape(const char* op, const Shape& x, const Window& window, int64_t channels, bool ceil_mode = false);
+
 // Runs a kernel that sums over the rows of a batch, lane by lane, and adds the lanes up in order.
 template <class Kernel>
 Tensor sum_over_rows(const Tensor& batch, const Shape& shape, Dtype dtype, Dtype lane_dtype, Kernel kernel) {

@@ -8,8 +8,8 @@
 namespace tandem::vectors {
 namespace {
 
-std::pair<int64_t, int64_t> pair_of(const Json& value) {
-  if (value.is_number()) return {value.get<int64_t>(), value.get<int64_t>()};
+Size2 size_of(const Json& value) {
+  if (value.is_number()) return value.get<int64_t>();
   return {value.at(0).get<int64_t>(), value.at(1).get<int64_t>()};
 }
 
@@ -19,10 +19,10 @@ Tensor leaf(Tensor x) {
 }
 
 void compare_pool(Case& c, Tensor (*pool)(const Tensor&, const Pool2dOptions&)) {
-  Pool2dOptions options{.kernels = pair_of(c["kernel"])};
-  if (c.has("stride")) options.strides = pair_of(c["stride"]);
-  if (c.has("padding")) options.paddings = pair_of(c["padding"]);
-  if (c.has("dilation")) options.dilations = pair_of(c["dilation"]);
+  Pool2dOptions options{.kernel = size_of(c["kernel"])};
+  if (c.has("stride")) options.stride = size_of(c["stride"]);
+  if (c.has("padding")) options.padding = size_of(c["padding"]);
+  if (c.has("dilation")) options.dilation = size_of(c["dilation"]);
   if (c.has("ceil_mode")) options.ceil_mode = c["ceil_mode"].get<bool>();
   if (c.has("count_include_pad")) options.count_padding = c["count_include_pad"].get<bool>();
   const Tensor x = leaf(c.tensor(c["x"]));
@@ -48,9 +48,9 @@ void check_linear(Case& c) {
 void check_conv2d(Case& c) {
   const Tensor x = leaf(c.tensor(c["x"])), weight = leaf(c.tensor(c["weight"])), bias = leaf(c.tensor_or_none("bias"));
   Conv2dOptions options;
-  if (c.has("stride")) options.strides = pair_of(c["stride"]);
-  if (c.has("padding")) options.paddings = pair_of(c["padding"]);
-  if (c.has("dilation")) options.dilations = pair_of(c["dilation"]);
+  if (c.has("stride")) options.stride = size_of(c["stride"]);
+  if (c.has("padding")) options.padding = size_of(c["padding"]);
+  if (c.has("dilation")) options.dilation = size_of(c["dilation"]);
   if (c.has("groups")) options.groups = c["groups"].get<int64_t>();
   const Tensor y = channels_first(conv2d(channels_last(x), channels_last(weight), bias, options));
   y.backward(c.tensor(c["dy"]));
