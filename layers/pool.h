@@ -18,31 +18,37 @@ class Flatten : public Module {
   std::unique_ptr<Module> clone() const override { return copy_of(*this); }
 };
 
-// [N, H, W, C] -> [N, H', W', C]. Padding is at most half the window. Throws ValueError for other options.
-class MaxPool2d : public Module {
+// What MaxPool2d and AvgPool2d share: [N, H, W, C] -> [N, H', W', C]. Padding is at most half the window.
+class Pool2d : public Module {
  public:
-  explicit MaxPool2d(Pool2dOptions options = {});
   Tensor forward(const Tensor& x) override;
   Shape output_shape(const Shape& x) const override;
-  std::string kind() const override { return "maxpool"; }
+  std::string kind() const override { return kind_; }
   std::string text() const override;
-  std::unique_ptr<Module> clone() const override { return copy_of(*this, options_); }
+
+ protected:
+  using Op = Tensor(const Tensor& x, const Pool2dOptions& options);
+  Pool2d(const char* type, const char* kind, Op* op, const Pool2dOptions& options);
+
+  Pool2dOptions options_;
 
  private:
-  Pool2dOptions options_;
+  const char *type_, *kind_;
+  Op* op_;
 };
 
-class AvgPool2d : public Module {
+class MaxPool2d : public Pool2d {
  public:
-  explicit AvgPool2d(Pool2dOptions options = {});
-  Tensor forward(const Tensor& x) override;
-  Shape output_shape(const Shape& x) const override;
-  std::string kind() const override { return "avgpool"; }
+  // Throws ValueError for options out of range.
+  explicit MaxPool2d(Pool2dOptions options = {}) : Pool2d("MaxPool2d", "maxpool", max_pool2d, options) {}
+  std::unique_ptr<Module> clone() const override { return copy_of(*this, options_); }
+};
+
+class AvgPool2d : public Pool2d {
+ public:
+  explicit AvgPool2d(Pool2dOptions options = {});  // throws ValueError for a dilation other than 1, too
   std::string text() const override;
   std::unique_ptr<Module> clone() const override { return copy_of(*this, options_); }
-
- private:
-  Pool2dOptions options_;
 };
 
 // [N, H, W, C] -> [N, C]: the mean over H and W.
