@@ -93,6 +93,10 @@ edit bn_keras.json 's/"mode":"train"/"mode":"train","mask":{"shape":[6],"data":[
 edit bn_keras.json 's/"mode":"train"/"mode":"train","mask":{"shape":[6],"data":[1,1,1,1,1,0]}/' && expect 1 "batch norm has no mask" "$folder/bn_keras.json"
 edit bn_keras.json 's/"mode":"train"/"mode":"train","mask":{"shape":[3],"data":[1,1,1]}/' && expect 1 "the mask is [3], x [6, 3]" "$folder/bn_keras.json"
 
+# Properties can fail, and an unknown one is no pass.
+edit gen_batch_norm.json 's/"eps":1e-10/"eps":0.5/g' && expect 1 "y_has_variance_gamma_squared[0]: got" "$folder/gen_batch_norm.json"
+edit gen_batch_norm.json 's/"shift_invariant"/"invariant"/' && expect 1 'knows no property "invariant"' "$folder/gen_batch_norm.json"
+
 # Only cases tagged optional may be skipped.
 expect 0 "2 skipped (optional)" "$vectors/bn_merge_moments.json"
 edit bn_merge_moments.json 's/"optional"/"core"/' && expect 1 "only cases tagged optional may be skipped" "$folder/bn_merge_moments.json"

@@ -1,15 +1,13 @@
 // batch_norm, batch_norm_generated, batch_norm_shared, batch_norm_contract, momentum_conversion.
-#include "tandem/layers/batch_norm.h"
-
 #include <fmt/format.h>
 
 #include <cmath>
 #include <limits>
 
+#include "batch_norm_layer.h"
 #include "tandem/core/autograd.h"
 #include "tandem/core/error.h"
 #include "tandem/core/random.h"
-#include "vector_case.h"
 
 namespace tandem::vectors {
 namespace {
@@ -53,7 +51,8 @@ void set(Tensor& to, const Tensor& value) {
   if (to.defined() && value.defined()) to.copy_from(value);
 }
 
-// The layer of a batch_norm case with its starting values.
+}  // namespace
+
 BatchNorm layer_of(const Case& c) {
   const Json config = c.part({"convention", "num_features", "eps", "momentum", "affine", "scale", "center",
                               "track_running_stats", "channel_axis"});
@@ -67,6 +66,14 @@ BatchNorm layer_of(const Case& c) {
     layer.num_batches_tracked.fill(number(c["num_batches_tracked0"]));
   return layer;
 }
+
+std::vector<std::vector<double>> state_of(Module& layer) {
+  std::vector<std::vector<double>> state;
+  for (const auto& [name, tensor] : layer.state_dict()) state.push_back(tensor.to(Dtype::float64).to_vector<double>());
+  return state;
+}
+
+namespace {
 
 // The batch's mean and biased variance: running statistics with the weight 1 for the new batch. They start once
 // from 0 and once from 1, because a channel with a non-finite statistic leaves them alone.
@@ -298,12 +305,6 @@ void run_contract(const Case& c, std::unique_ptr<BatchNorm>& layer) {
   Tensor x = empty(shape_of(c["x_shape"]));
   fill_uniform(x, -1, 1, Stream(1, "contract"));
   (*layer)(x);
-}
-
-std::vector<std::vector<double>> state_of(Module& layer) {
-  std::vector<std::vector<double>> state;
-  for (const auto& [name, tensor] : layer.state_dict()) state.push_back(tensor.to(Dtype::float64).to_vector<double>());
-  return state;
 }
 
 }  // namespace

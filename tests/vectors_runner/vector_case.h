@@ -99,6 +99,7 @@ void check_batch_norm(Case&);
 void check_batch_norm_generated(Case&);
 void check_batch_norm_contract(Case&);
 void check_batch_norm_shared(Case&);
+void check_batch_norm_properties(Case&);
 void check_momentum_conversion(Case&);
 void check_optimizer(Case&);
 void check_train_network(Case&);

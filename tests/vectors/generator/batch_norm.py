@@ -220,7 +220,7 @@ def properties_case(file, id, shape, convention):
     checks = ["dx_sums_to_zero", "dx_orthogonal_to_xhat", "constant_dy_gives_zero_dx", "y_has_mean_beta",
               "y_has_variance_gamma_squared", "eval_rows_independent", "eval_changes_nothing",
               "train_ignores_running_statistics", "shift_invariant", "scale_invariant", "permutation_equivariant"]
-    file.add(id, "batch_norm_properties", dtype, ("optional",), **layer.describe(), x=tensor(draw(*shape, digits=1)),
+    file.add(id, "batch_norm_properties", dtype, **layer.describe(), x=tensor(draw(*shape, digits=1)),
              dy=tensor(draw(*shape, digits=1)), checks=checks,
              tol={"all": [1e-8, 1e-8] if dtype == "float64" else [1e-4, 1e-4]})
 
