@@ -45,8 +45,10 @@ std::string worst_of(const std::string& quantity, const std::vector<double>& got
       worst, got[worst], want[worst], rtol, atol, beyond, want.size());
 }
 
+// What a file says to its readers: why, and what other engines do.
 bool is_remark(const std::string& key) {
-  for (const char* start : {"note", "why", "layout", "crosscheck", "torch", "keras3"})
+  for (const char* start : {"note", "comment", "why", "reason", "source", "issue", "layout", "crosscheck", "torch",
+                            "keras3", "tensorflow", "tf", "flax", "jax", "mlx", "cudnn", "numpy"})
     if (key.rfind(start, 0) == 0) return true;
   return false;
 }
