@@ -254,6 +254,7 @@ Arm make_arm(const CompareSettings& settings, bool second, const Dataset& data) 
 }  // namespace
 
 const CurvePoint* first_reaching(const ArmRun& run, double target) {
+  if (run.diverged) return nullptr;
   for (const CurvePoint& point : run.curve)
     if (point.validation_accuracy >= target) return &point;
   return nullptr;

@@ -158,11 +158,12 @@ std::string to_text(const Comparison& c) {
          hash_table(c) + "\n";
   Table table{{"", c.arms[0].label, c.arms[1].label, "difference"}, {}};
   for (const Quantity& q : quantities(c))
-    table.rows.push_back({q.label, arm_cell(q, q.first_summary), arm_cell(q, q.second_summary), difference_cell(q)});
+    table.rows.push_back({q.label, arm_cell(q, 0), arm_cell(q, 1), difference_cell(q)});
   out += table.to_string() + "\n";
   out +=
       wrap(fmt::format("mean +- sd over {} seed{}; difference: {} minus {}, paired by seed, with the 95 % interval of "
-                       "its mean. Steps are known to within {}. Seconds are of training alone{}. A/A difference: "
+                       "its mean. Steps are known to within {}; (+-) stands for an interval where the "
+                       "seeds differ by less. Seconds are of training alone{}. A/A difference: "
                        "{:g} after {} steps.",
                        c.pairs.size(), c.pairs.size() == 1 ? "" : "s", c.arms[1].label, c.arms[0].label, c.eval_every,
                        c.parallel_arms ? ", both arms running at once" : "", *c.aa_difference, c.aa_steps));

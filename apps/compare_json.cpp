@@ -62,7 +62,7 @@ Json to_json(const Paired& p) {
   return {{"per_seed", per_seed}, {"mean", or_null(p.mean)},
           {"sd", or_null(p.sd)},  {"interval95", p.low ? Json({*p.low, *p.high}) : Json()},
           {"better", p.better},   {"tied", p.tied},
-          {"worse", p.worse}};
+          {"worse", p.worse},     {"neither", p.neither}};
 }
 
 }  // namespace

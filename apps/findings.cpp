@@ -11,16 +11,10 @@ namespace {
 
 using Value = std::function<std::optional<double>(const ArmRun&)>;
 
-// `quantity` with both arms' values of every seed.
-Quantity measured(Quantity quantity, const Comparison& comparison, const Value& value) {
-  for (const SeedPair& pair : comparison.pairs) {
-    quantity.first.push_back(value(pair.runs[0]));
-    quantity.second.push_back(value(pair.runs[1]));
-  }
-  quantity.first_summary = summarize(quantity.first, quantity.better);
-  quantity.second_summary = summarize(quantity.second, quantity.better);
-  quantity.paired = compare_pairs(quantity.first, quantity.second, quantity.better);
-  return quantity;
+// A value that rounds to zero is shown without a sign.
+std::string shown_signed(const Quantity& q, double value) {
+  const std::string text = shown(q, value);
+  return text[0] == '-' || text.find_first_not_of("0.") == std::string::npos ? text : "+" + text;
 }
 
 std::string interval(const Quantity& q) {
@@ -32,11 +26,12 @@ const Quantity& find(const std::vector<Quantity>& all, const std::string& key) {
   return *std::find_if(all.begin(), all.end(), [&](const Quantity& q) { return q.key == key; });
 }
 
-// "fewer steps in 4 of 5 seeds, the same in 1, more in 0"; `sooner` and `later` are such words.
+// "fewer steps in 3 of 5 seeds, the same in 1, more in 1"; `sooner` and `later` are such words.
 std::string count_of_seeds(const Quantity& q, const std::string& sooner, const std::string& later) {
   std::string text = fmt::format("{} in {} of {} seeds", sooner, q.paired.better, q.paired.pairs);
   if (q.paired.tied) text += fmt::format(", the same in {}", q.paired.tied);
   if (q.paired.worse) text += fmt::format(", {} in {}", later, q.paired.worse);
+  if (q.paired.neither) text += fmt::format(", neither has a value in {}", q.paired.neither);
   return text;
 }
 
@@ -47,9 +42,27 @@ std::string interval_sentence(const Quantity& q, const std::string& unit) {
     const int missing = runs - q.first_summary.present - q.second_summary.present;
     return fmt::format("No mean difference is given: {} of {} runs have no value", missing, runs);
   }
-  return fmt::format("The mean difference is {}{}, 95 % interval {}, which {}", shown_signed(q, *q.paired.mean), unit,
-                     interval(q),
-                     q.paired.excludes_zero() ? "excludes 0" : "includes 0: these seeds show no difference");
+  const std::string value = shown_signed(q, *q.paired.mean) + unit, mean = "The mean difference is " + value;
+  if (q.paired.low)
+    return fmt::format("{}, 95 % interval {}, which {}", mean, interval(q),
+                       q.paired.excludes_zero() ? "excludes 0" : "includes 0: these seeds do not show a difference");
+  if (q.resolution == 0) return "The difference is " + value + " in every seed";
+  return fmt::format("{}, known to within {}{} and so too coarsely for an interval", mean, shown(q, q.resolution), unit);
+}
+
+double seconds_per_step(const Comparison& comparison) {
+  double seconds = 0, steps = 0;
+  for (const SeedPair& pair : comparison.pairs)
+    for (const ArmRun& run : pair.runs) seconds += run.seconds, steps += double(run.steps);
+  return steps > 0 ? seconds / steps : 0;
+}
+
+// Had every run of an arm reached the target by its first validation?
+bool there_at_once(const Comparison& comparison, int arm, double target) {
+  return std::all_of(comparison.pairs.begin(), comparison.pairs.end(), [&](const SeedPair& pair) {
+    const CurvePoint* point = first_reaching(pair.runs[arm], target);
+    return point && point == pair.runs[arm].curve.data();
+  });
 }
 
 // The highest target that any run reached.
@@ -89,9 +102,18 @@ std::vector<std::string> divergence_findings(const Comparison& comparison) {
 std::vector<Quantity> quantities(const Comparison& comparison) {
   std::vector<Quantity> all;
   auto add = [&](const std::string& key, const std::string& label, Better better, int decimals, double scale,
-                 const Value& value) {
-    all.push_back(measured({key, label, better, decimals, scale, {}, {}, {}, {}, {}}, comparison, value));
+                 const Value& value, double resolution = 0) {
+    Quantity q{key, label, better, decimals, scale, resolution, {}, {}, {}, {}, {}};
+    for (const SeedPair& pair : comparison.pairs) {
+      q.first.push_back(value(pair.runs[0]));
+      q.second.push_back(value(pair.runs[1]));
+    }
+    q.first_summary = summarize(q.first, better);
+    q.second_summary = summarize(q.second, better);
+    q.paired = compare_pairs(q.first, q.second, better, resolution);
+    all.push_back(std::move(q));
   };
+  const double seconds_apart = double(comparison.eval_every) * seconds_per_step(comparison);
   for (const bool steps : {true, false}) {
     for (double target : compare_targets) {
       const int percent = int(100 * target + 0.5);
@@ -101,7 +123,10 @@ std::vector<Quantity> quantities(const Comparison& comparison) {
             const CurvePoint* point = first_reaching(run, target);
             if (!point) return std::nullopt;
             return steps ? double(point->step) : point->seconds;
-          });
+          },
+          steps ? double(comparison.eval_every) : seconds_apart);
+      all.back().first_at_once = there_at_once(comparison, 0, target);
+      all.back().second_at_once = there_at_once(comparison, 1, target);
     }
   }
   auto add_accuracy = [&](const char* key, const char* label, std::optional<double> ArmRun::*accuracy) {
@@ -121,12 +146,9 @@ std::string shown(const Quantity& q, double value) {
   return text.find_first_not_of("-0.") == std::string::npos && text[0] == '-' ? text.substr(1) : text;
 }
 
-std::string shown_signed(const Quantity& q, double value) {
-  const std::string text = shown(q, value);
-  return text[0] == '-' || text.find_first_not_of("0.") == std::string::npos ? text : "+" + text;
-}
-
-std::string arm_cell(const Quantity& q, const Summary& summary) {
+std::string arm_cell(const Quantity& q, int arm) {
+  const Summary& summary = arm == 0 ? q.first_summary : q.second_summary;
+  if (summary.mean && (arm == 0 ? q.first_at_once : q.second_at_once)) return "<= " + shown(q, *summary.mean);
   if (summary.mean && summary.sd) return shown(q, *summary.mean) + " +- " + shown(q, *summary.sd);
   if (summary.mean) return shown(q, *summary.mean);
   if (!summary.median)
@@ -136,8 +158,10 @@ std::string arm_cell(const Quantity& q, const Summary& summary) {
 
 std::string difference_cell(const Quantity& q) {
   if (q.paired.low) return shown_signed(q, *q.paired.mean) + " " + interval(q);
+  if (q.paired.sd && q.resolution > 0)
+    return fmt::format("{} (+-{})", shown_signed(q, *q.paired.mean), shown(q, q.resolution));
   if (q.paired.mean) return shown_signed(q, *q.paired.mean);
-  if (q.paired.tied == q.paired.pairs) return "none";
+  if (q.paired.neither == q.paired.pairs) return "none";
   return fmt::format("{} in {} of {}", direction(q), q.paired.better, q.paired.pairs);
 }
 
@@ -161,7 +185,7 @@ std::vector<std::string> findings(const Comparison& comparison) {
     sentences.push_back(fmt::format("No run reached {:.0f} % validation accuracy.", 100 * compare_targets[0]));
   }
   const Quantity& test = find(all, "test_accuracy");
-  sentences.push_back(fmt::format("Test accuracy was {} with batch norm. {}.", count_of_seeds(test, "higher", "lower"),
+  sentences.push_back(fmt::format("With batch norm, test accuracy was {}. {}.", count_of_seeds(test, "higher", "lower"),
                                   interval_sentence(test, " percentage points")));
   if (comparison.pairs.size() < 5)
     sentences.push_back(fmt::format("{} seeds are few: an interval from so small a sample is wide and uncertain.",
@@ -177,7 +201,9 @@ std::vector<std::string> methods(const Comparison& comparison) {
                   "is the first such measurement at or above the target, so it is known to within {} steps.",
                   comparison.eval_every, comparison.validation_count, comparison.eval_every),
       "Spread: +- is the standard deviation over seeds. Differences are taken seed by seed; [low, high] is the 95 % "
-      "interval of their mean by Student's t, which takes the differences to be roughly normal.",
+      "interval of their mean by Student's t, which takes the differences to be roughly normal. Steps and seconds to a "
+      "target are known to the next measurement alone: where the differences vary by less than that, (+-) says how far "
+      "it is and no interval is given; <= stands where every run was there by its first measurement.",
       "A run that never reaches a target, or diverges, is not dropped: it counts as worse than any that did. Then no "
       "mean is given but the median over all runs (med) and how many have a value.",
       std::string("Seconds count training steps alone, without evaluations. ") +

@@ -66,7 +66,7 @@ std::string with_minus_signs(const std::string& text) {
 
 // A cell of the headline table, its spread or interval in small print.
 std::string cell_html(const std::string& cell) {
-  std::string text = with_minus_signs(cell);
+  std::string text = with_minus_signs(replace_all(cell, "<=", "&le;"));
   const size_t spread = std::min({text.find(" +- "), text.find(" ["), text.find(" (")});
   if (spread != std::string::npos) text = text.substr(0, spread) + " <small>" + text.substr(spread + 1) + "</small>";
   return replace_all(text, "+-", "&plusmn;");
@@ -106,7 +106,7 @@ std::string headline_table(const Comparison& comparison) {
                     row_html({"", arm_heading(comparison, 0), arm_heading(comparison, 1), "difference"}, "th") +
                     "</thead>\n<tbody>\n";
   for (const Quantity& q : quantities(comparison))
-    out += row_html({label_html(q), cell_html(arm_cell(q, q.first_summary)), cell_html(arm_cell(q, q.second_summary)),
+    out += row_html({label_html(q), cell_html(arm_cell(q, 0)), cell_html(arm_cell(q, 1)),
                      cell_html(difference_cell(q))});
   return out + "</tbody></table>\n";
 }

@@ -94,23 +94,22 @@ Summary summarize(const Sample& values, Better better) {
   return summary;
 }
 
-Paired compare_pairs(const Sample& first, const Sample& second, Better better) {
+Paired compare_pairs(const Sample& first, const Sample& second, Better better, double resolution) {
   if (first.size() != second.size()) throw ValueError("compare_pairs: expected one value per seed in both arms");
   Paired paired;
   paired.pairs = int(first.size());
   for (size_t i = 0; i < first.size(); ++i) {
     const double a = or_worst(first[i], better), b = or_worst(second[i], better);
-    const bool second_better = better == Better::lower ? b < a : b > a;
-    ++(a == b ? paired.tied : second_better ? paired.better : paired.worse);
-    const bool both = first[i] && second[i];
+    const bool second_better = better == Better::lower ? b < a : b > a, both = first[i] && second[i];
+    ++(a != b ? second_better ? paired.better : paired.worse : both ? paired.tied : paired.neither);
     paired.differences.push_back(both ? std::optional(b - a) : std::nullopt);
   }
   const std::vector<double> differences = present_values(paired.differences);
-  paired.both = int(differences.size());
-  if (differences.empty() || paired.both < paired.pairs) return paired;
+  if (differences.empty() || int(differences.size()) < paired.pairs) return paired;
   paired.mean = mean(differences);
   if (paired.pairs < 2) return paired;
   paired.sd = sample_sd(differences);
+  if (*paired.sd <= resolution) return paired;
   const double half = student_t(0.95, paired.pairs - 1) * *paired.sd / std::sqrt(double(paired.pairs));
   paired.low = *paired.mean - half;
   paired.high = *paired.mean + half;

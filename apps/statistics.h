@@ -34,15 +34,18 @@ Summary summarize(const Sample& values, Better better);
 
 // Second arm minus first, seed by seed.
 struct Paired {
-  int pairs = 0, both = 0;              // all pairs; those with two values
+  int pairs = 0;
   int better = 0, tied = 0, worse = 0;  // of the second arm; a missing value loses to any number
+  int neither = 0;                      // pairs with both values missing
   std::vector<std::optional<double>> differences;
   std::optional<double> mean, sd;   // when no value is missing; sd from two pairs on
-  std::optional<double> low, high;  // 95 % interval of the mean difference, from two pairs on
+  // 95 % interval of the mean difference, from two pairs on. Values that are known to within `resolution` alone
+  // support none while the differences vary by no more than that.
+  std::optional<double> low, high;
 
   bool excludes_zero() const { return low && (*low > 0 || *high < 0); }
 };
 // Both samples hold one value per seed, in the same order.
-Paired compare_pairs(const Sample& first, const Sample& second, Better better);
+Paired compare_pairs(const Sample& first, const Sample& second, Better better, double resolution = 0);
 
 }  // namespace tandem

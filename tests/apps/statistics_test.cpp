@@ -90,9 +90,9 @@ TEST_CASE("A run without a value counts as worst and is never dropped") {
   CHECK_FALSE(paired.mean);
   CHECK_FALSE(paired.low);
   CHECK(paired.better == 2);  // 500 against never, 200 against 300
-  CHECK(paired.tied == 2);    // never twice, 200 twice
+  CHECK(paired.tied == 1);    // 200 twice
   CHECK(paired.worse == 1);
-  CHECK(paired.both == 3);
+  CHECK(paired.neither == 1);  // never twice
   CHECK(*paired.differences[0] == 300);
   CHECK_FALSE(paired.differences[1]);
   CHECK_FALSE(error_of([&] { compare_pairs(some, {1.0}, Better::lower); }).empty());
