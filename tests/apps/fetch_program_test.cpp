@@ -3,22 +3,18 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <chrono>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <functional>
-#include <iostream>
-#include <iterator>
 #include <sstream>
 #include <thread>
 
-#include "catch.hpp"
-#include "helpers.h"
+#include "../catch.hpp"
+#include "program.h"
 #include "tandem/core/file.h"
 #include "tandem/data/mnist.h"
 
@@ -99,46 +95,27 @@ class Server {
   std::thread thread_;
 };
 
-std::string text_of(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-struct Result {
-  int code;
-  std::string out, err;
+struct Result : Outcome {
   double seconds;
 };
 
-// Runs `tandem data ...` with its cache in `dir`/cache. No proxy comes between it and the loopback.
-Result data_command(const TempDir& dir, const std::string& arguments, const std::string& environment = "") {
-  const std::string out = dir.file("out.txt"), err = dir.file("err.txt");
-  const std::string command = "env -u http_proxy -u all_proxy -u ALL_PROXY -u TANDEM_DATA -u TANDEM_OFFLINE XDG_CACHE_HOME=" +
-                              dir.file("cache") + " " + environment + " '" TANDEM_PROGRAM "' data " + arguments + " >" +
-                              out + " 2>" + err;
+// Runs `tandem data WORDS` with its cache in `dir`/cache. No proxy comes between it and the loopback.
+Result data_command(const TempDir& dir, const std::string& words, std::map<std::string, std::string> environment = {}) {
+  std::vector<std::string> arguments = {"data"};
+  std::istringstream pieces(words);
+  for (std::string word; pieces >> word;) arguments.push_back(word);
   const auto start = std::chrono::steady_clock::now();
-  const int status = std::system(command.c_str());
+  const Outcome outcome = tandem_program(dir, arguments, {.environment = std::move(environment)});
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, text_of(out), text_of(err), seconds.count()};
-}
-
-bool have_program() {
-  if (*TANDEM_PROGRAM) return true;
-  std::cout << "SKIPPED: the program is not built" << std::endl;
-  return false;
+  return {outcome, seconds.count()};
 }
 
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
-// The files in a folder, hidden ones included.
-int count_files(const std::string& dir) {
-  return fs::exists(dir) ? static_cast<int>(std::distance(fs::directory_iterator(dir), fs::directory_iterator())) : 0;
-}
-
 // The reply of a true mirror of the MNIST in `dir`.
 std::string mirror_reply(const std::string& dir, const std::string& path) {
   for (int file = 0; file < 4; ++file) {
-    if (path == std::string("/") + kMnistFiles[file] + ".gz") return ok(text_of(*find_mnist_file(dir, file)));
+    if (path == std::string("/") + kMnistFiles[file] + ".gz") return ok(read_text(*find_mnist_file(dir, file)));
   }
   return kNotFound;
 }
@@ -147,7 +124,7 @@ std::string mirror_reply(const std::string& dir, const std::string& path) {
 
 TEST_CASE("data fetch gets the four files from the first mirror that has them, and only once", "[mnist]") {
   const auto mnist = require_mnist();
-  if (!mnist || !have_program()) return;
+  if (!mnist) return;
   const TempDir dir;
   Server missing([](const std::string&) { return kNotFound; }), wrong([](const std::string&) { return ok("<html>"); }),
       cut([&](const std::string& path) { return mirror_reply(*mnist, path).substr(0, 3000); }),
@@ -156,37 +133,36 @@ TEST_CASE("data fetch gets the four files from the first mirror that has them, a
                             cut.url() + " --mirror " + good.url();
   const Result first = data_command(dir, fetch);
   INFO(first.err);
-  CHECK(first.code == 0);
+  CHECK(first.exit_code == 0);
   CHECK(first.out == "mnist: complete and verified in " + dir.file("cache/tandem/mnist") + "\n");
   CHECK(contains(first.err, "error: 404"));
   CHECK(contains(first.err, "expected an IDX file (first bytes 00 00), got 3c 68"));
   CHECK(missing.requests() + wrong.requests() + cut.requests() == 3);  // a mirror that failed is left alone
   CHECK(good.requests() == 4);
-  CHECK(count_files(dir.file("cache/tandem/mnist")) == 4);
-  CHECK(data_command(dir, "verify mnist").code == 0);
+  CHECK(files_in(dir.file("cache/tandem/mnist")).size() == 4);
+  CHECK(data_command(dir, "verify mnist").exit_code == 0);
 
-  const Result second = data_command(dir, fetch, "TANDEM_OFFLINE=1");  // complete: there is nothing to fetch
-  CHECK(second.code == 0);
+  const Result second = data_command(dir, fetch, {{"TANDEM_OFFLINE", "1"}});  // complete: there is nothing to fetch
+  CHECK(second.exit_code == 0);
   CHECK(good.requests() == 4);
 
   const std::string labels = dir.file("cache/tandem/mnist/t10k-labels-idx1-ubyte");
   std::ofstream(labels) << "damaged";  // a raw file goes before a .gz
   fs::remove(labels + ".gz");
-  CHECK(data_command(dir, "verify mnist").code == 3);
+  CHECK(data_command(dir, "verify mnist").exit_code == 3);
   CHECK(data_command(dir, fetch + " --json").out ==
         "{\"dataset\":\"mnist\",\"folder\":\"" + dir.file("cache/tandem/mnist") + "\",\"verified\":true}\n");
-  CHECK(text_of(labels + ".replaced") == "damaged");
+  CHECK(read_text(labels + ".replaced") == "damaged");
   CHECK(good.requests() == 5);
 
   const Result other = data_command(dir, "fetch fashion-mnist --data " + dir.file("cache/tandem/mnist") +
                                              " --mirror " + good.url());
-  CHECK(other.code == 3);
+  CHECK(other.exit_code == 3);
   CHECK(contains(other.err, "is mnist's, expected fashion-mnist's or nothing; choose another folder with --data"));
   CHECK(good.requests() == 5);
 }
 
 TEST_CASE("data fetch without a network says what to do, leaves nothing and remembers it for a day") {
-  if (!have_program()) return;
   const TempDir dir;
   const std::string cache = dir.file("cache/tandem/mnist");
   std::string closed;
@@ -195,32 +171,31 @@ TEST_CASE("data fetch without a network says what to do, leaves nothing and reme
     closed = listener.url();
   }
   const Result first = data_command(dir, "fetch mnist --mirror " + closed);
-  CHECK(first.code == 3);
+  CHECK(first.exit_code == 3);
   CHECK(first.out.empty());
   CHECK(contains(first.err, "fetch: no mirror delivered train-images-idx3-ubyte.gz (" + closed + ": "));
   CHECK(contains(first.err, "; try again later, or put train-images-idx3-ubyte, train-labels-idx1-ubyte, "
                             "t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte (raw or .gz) into " + cache + " yourself"));
-  CHECK(count_files(cache) == 1);  // the stamp
+  CHECK(files_in(cache).size() == 1);  // the stamp
 
   Server server([](const std::string&) { return kNotFound; });
   const std::string again = "fetch mnist --mirror " + server.url();
   const Result refused = data_command(dir, again + " --unless-failed-lately");
-  CHECK(refused.code == 3);
+  CHECK(refused.exit_code == 3);
   CHECK(contains(refused.err, "fetch: the last try failed within a day: `tandem data fetch mnist` tries again, or put"));
   CHECK(server.requests() == 0);
-  CHECK(data_command(dir, again).code == 3);
+  CHECK(data_command(dir, again).exit_code == 3);
   CHECK(server.requests() == 1);
   fs::last_write_time(cache + "/fetch-failed", fs::file_time_type::clock::now() - std::chrono::hours(25));
-  CHECK(data_command(dir, again + " --unless-failed-lately").code == 3);
+  CHECK(data_command(dir, again + " --unless-failed-lately").exit_code == 3);
   CHECK(server.requests() == 2);
-  const Result offline = data_command(dir, again, "TANDEM_OFFLINE=1");
-  CHECK(offline.code == 3);
+  const Result offline = data_command(dir, again, {{"TANDEM_OFFLINE", "1"}});
+  CHECK(offline.exit_code == 3);
   CHECK(contains(offline.err, "fetch: TANDEM_OFFLINE is set: unset it to download, or put train-images-idx3-ubyte"));
   CHECK(server.requests() == 2);
 }
 
 TEST_CASE("data fetch takes no broken, oversized or endless answer") {
-  if (!have_program()) return;
   const TempDir dir;
   const std::string data = dir.file("data");
   const std::string whole = ok(std::string(5000, 'x'));
@@ -231,17 +206,16 @@ TEST_CASE("data fetch takes no broken, oversized or endless answer") {
     return data_command(dir, "fetch mnist --data " + data + " --mirror " + server.url());
   };
   const Result short_answer = fetch(cut), large_answer = fetch(large), redirected = fetch(loop);
-  CHECK(short_answer.code == 3);
+  CHECK(short_answer.exit_code == 3);
   CHECK(contains(short_answer.err, "2000 bytes"));
-  CHECK(large_answer.code == 3);
+  CHECK(large_answer.exit_code == 3);
   CHECK(contains(large_answer.err, "sends more than 64 MiB"));
-  CHECK(redirected.code == 3);
+  CHECK(redirected.exit_code == 3);
   CHECK(loop.requests() == 6);
-  CHECK(count_files(data) == 0);
+  CHECK(files_in(data).size() == 0);
 }
 
 TEST_CASE("data fetch gives up connecting in time when no mirror answers") {
-  if (!have_program()) return;
   const TempDir dir;
   const Listener deaf(0);  // accepts nobody; its queue is filled here, so that further connections hang
   int queue[4];
@@ -255,26 +229,25 @@ TEST_CASE("data fetch gives up connecting in time when no mirror answers") {
   const Result result = data_command(dir, "fetch mnist --connect-timeout 1.5" + mirrors);
   for (int fd : queue) close(fd);
   INFO(result.err);
-  CHECK(result.code == 3);
+  CHECK(result.exit_code == 3);
   CHECK(result.seconds > 1);
   CHECK(result.seconds < 6);  // 1.5 s, and slack for a busy machine
 }
 
 TEST_CASE("data fetch and verify refuse wrong usage and unusable folders") {
-  if (!have_program()) return;
   const TempDir dir;
-  CHECK(data_command(dir, "fetch mnits").code == 2);
+  CHECK(data_command(dir, "fetch mnits").exit_code == 2);
   CHECK(contains(data_command(dir, "fetch mnits").err, "mnist"));
-  CHECK(data_command(dir, "fetch").code == 2);
+  CHECK(data_command(dir, "fetch").exit_code == 2);
   const Result ftp = data_command(dir, "fetch mnist --mirror ftp://127.0.0.1/");
-  CHECK(ftp.code == 2);
+  CHECK(ftp.exit_code == 2);
   CHECK(contains(ftp.err, "fetch: expected a mirror that starts with http:// or https://, got 'ftp://127.0.0.1/'"));
   std::ofstream(dir.file("file")) << "no folder";
   const Result blocked = data_command(dir, "fetch mnist --mirror http://127.0.0.1:1/ --data " + dir.file("file/mnist"));
-  CHECK(blocked.code == 1);
+  CHECK(blocked.exit_code == 1);
   CHECK(contains(blocked.err, "fetch: cannot create " + dir.file("file/mnist") + ": "));
   const Result missing = data_command(dir, "verify mnist --data " + dir.file("no"));
-  CHECK(missing.code == 3);
+  CHECK(missing.exit_code == 3);
   CHECK(contains(missing.err, "tandem data fetch mnist"));
 }
 
