@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <exception>
 #include <fstream>
 #include <functional>
@@ -10,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "clock.h"
 #include "statistics.h"
 #include "tandem/core/ops.h"
 #include "tandem/core/threads.h"
@@ -19,11 +19,8 @@ namespace tandem {
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
 constexpr int64_t warm_up_steps = 20, least_steps = 10;
 constexpr double warm_up_seconds = 1, trial_seconds = 0.5;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 // One arm's model, data and optimizer.
 class Stepper {
@@ -140,7 +137,6 @@ BenchRow in_turn(std::array<Stepper*, 2> arms, double seconds) {
 }
 
 bool runs_faster_at_once(std::array<Stepper*, 2> arms) {
-  if (threads() <= 2) return threads() == 2;
   return pair_at_once(arms, trial_seconds).ms_per_step < in_turn(arms, trial_seconds).ms_per_step;
 }
 
@@ -162,7 +158,7 @@ BenchRow bench(const BenchSettings& settings, const Dataset& data) {
   };
   auto view = [](const auto& arms) { return std::array<Stepper*, 2>{arms[0].get(), arms[1].get()}; };
   const bool pair = settings.bn == "pair";
-  const bool at_once = pair && runs_faster_at_once(view(make_arms()));
+  const bool at_once = pair && (threads() <= 2 ? threads() == 2 : runs_faster_at_once(view(make_arms())));
   const auto arms = make_arms();
   BenchRow row = at_once ? pair_at_once(view(arms), settings.seconds) : in_turn(view(arms), settings.seconds);
   row.batch = *resolve(settings.training).batch_size;

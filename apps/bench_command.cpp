@@ -109,7 +109,7 @@ int run(Options options) {
   std::string closing;
   for (int64_t rep = 0; rep < options.reps; ++rep) {
     const BenchRow row = bench(options.bench, data.train);
-    if (options.output.json) print(to_json(options, row, data.train.name, rep).dump() + "\n");
+    if (options.output.json) print_json(to_json(options, row, data.train.name, rep));
     table.rows.push_back(text_cells(options, row));
     closing = footer(options, row, data.train.name);
   }
@@ -138,7 +138,6 @@ void add_bench(CLI::App& program, Action& action) {
   command->add_flag("--eager", o->eager, "run op by op: today the only way there is");
   add_data_options(*command, b.training);
   add_device_options(*command, b.training);
-  command->remove_option(command->get_option("--dtype"));  // --precision says it here
   add_output_options(*command, o->output);
   command->callback([=, &action] { action = [o] { return run(*o); }; });
 }

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <exception>
 #include <functional>
@@ -11,6 +10,7 @@
 #include <mutex>
 #include <thread>
 
+#include "clock.h"
 #include "run_difference.h"
 #include "tandem/core/hash.h"
 #include "tandem/core/threads.h"
@@ -20,8 +20,6 @@ namespace tandem {
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 using Models = std::array<std::unique_ptr<Sequential>, 2>;
 constexpr int64_t aa_check_steps = 10, aa_check_images = 500;
@@ -129,7 +127,8 @@ bool run_arm(Module& model, const Splits& data, const TrainSettings& settings, T
 
 // ---- A/A -------------------------------------------------------------------------------------------------------
 
-// Each arm twice from the first seed, for a few steps, the two runs side by side where the pairs will be.
+// Each arm twice from the first seed, for the first few steps of the run that was planned, the two side by side
+// where the pairs will be.
 double aa_check(const Comparison& comparison, const Splits& data, const std::function<bool()>& should_stop) {
   Splits small = data;
   small.validation = data.validation.take(0, std::min(data.validation.size(), aa_check_images));
@@ -137,8 +136,7 @@ double aa_check(const Comparison& comparison, const Splits& data, const std::fun
   for (const Arm& arm : comparison.arms) {
     TrainSettings settings = arm.settings;
     settings.seed = comparison.settings.seeds.front();
-    settings.max_steps = comparison.aa_steps;
-    settings.eval_every = 0;
+    settings.eval_every = comparison.aa_steps;
     Models models;
     std::array<ArmRun, 2> runs;
     std::atomic<bool> failed{false};
@@ -146,7 +144,9 @@ double aa_check(const Comparison& comparison, const Splits& data, const std::fun
       std::optional<SingleThreaded> one_core;
       if (comparison.parallel_arms) one_core.emplace();
       models[i] = make_model(settings, data.train);
-      run_arm(*models[i], small, settings, nullptr, should_stop, runs[i]);
+      ArmRun& run = runs[i];
+      run_arm(
+          *models[i], small, settings, nullptr, [&] { return run.steps >= comparison.aa_steps || should_stop(); }, run);
     });
     largest = std::max(largest, run_difference(runs[0], *models[0], runs[1], *models[1]));
   }
@@ -161,13 +161,20 @@ class Experiment {
   Experiment(Comparison& comparison, const Splits& data, CompareObserver& observer)
       : comparison_(comparison), data_(data), observer_(observer) {}
 
-  void run_all() {
+  void run_all(Clock::time_point start) {
     const auto& seeds = comparison_.settings.seeds;
     std::vector<std::optional<SeedPair>> pairs(seeds.size());
-    for_each(int(seeds.size()), comparison_.parallel_pairs, failed_, [&](int i) { pairs[i] = run_pair(seeds[i]); });
+    std::exception_ptr failure;
+    try {
+      for_each(int(seeds.size()), comparison_.parallel_pairs, failed_, [&](int i) { pairs[i] = run_pair(seeds[i]); });
+    } catch (...) {
+      failure = std::current_exception();
+    }
     for (auto& pair : pairs)
       if (pair) comparison_.pairs.push_back(std::move(*pair));
     comparison_.interrupted = comparison_.pairs.size() < seeds.size();
+    comparison_.seconds = seconds_since(start);
+    if (failure) std::rethrow_exception(failure);
   }
 
  private:
@@ -189,6 +196,7 @@ class Experiment {
       ArmRun& run = pair.runs[i];
       ended[i] = run_arm(
           *models[i], data_, settings, watcher.get(), [this] { return should_stop(); }, run);
+      if (ended[i] && watcher) watcher->on_end(*models[i]);
       if (!ended[i] || run.diverged) return;
       run.train_accuracy = evaluate(*models[i], data_.train, settings).accuracy;
       run.test_accuracy = evaluate(*models[i], data_.test, settings).accuracy;
@@ -237,17 +245,18 @@ class Experiment {
   std::mutex mutex_;
 };
 
-Arm make_arm(const CompareSettings& settings, bool second, const Dataset& data) {
+Arm make_arm(const CompareSettings& settings, bool second, const Splits& data) {
   Arm arm;
   const bool bn = second && !settings.is_null();
   arm.id = !second ? "plain" : bn ? "bn" : "again";
   arm.label = !second ? "plain" : bn ? "batch norm" : "plain again";
   arm.settings = settings.training;
   arm.settings.bn = bn;
-  arm.settings = resolve(arm.settings);
+  arm.settings = resolve(arm.settings, data.train);
   arm.settings.seed = settings.seeds.front();
-  const auto model = make_model(arm.settings, data);
-  for (const auto& parameter : model->parameters()) arm.parameters += parameter.tensor.numel();
+  const auto model = make_model(arm.settings, data.train);
+  check_training(*model, data, arm.settings);
+  arm.parameters = count_values(model->parameters());
   return arm;
 }
 
@@ -263,15 +272,13 @@ const CurvePoint* first_reaching(const ArmRun& run, double target) {
 Comparison plan_comparison(const CompareSettings& settings, const Splits& data) {
   Comparison comparison;
   comparison.settings = settings;
-  for (int i = 0; i < 2; ++i) comparison.arms[i] = make_arm(settings, i == 1, data.train);
-  if (!settings.is_null() && comparison.arms[0].parameters == comparison.arms[1].parameters &&
-      without_batch_norm(comparison.arms[1].settings.layers) == comparison.arms[1].settings.layers)
+  for (int i = 0; i < 2; ++i) comparison.arms[i] = make_arm(settings, i == 1, data);
+  if (!settings.is_null() && !comparison.arms[1].settings.bn)
     throw UsageError(
         fmt::format("compare: expected layers with a bn to leave out, got '{}'; put ',bn' after a "
                     "dense or conv",
                     comparison.arms[1].settings.layers));
   comparison.dataset = data.train.name;
-  comparison.train_count = data.train.size();
   comparison.validation_count = data.validation.size();
   comparison.test_count = data.test.size();
   comparison.parallel_arms = threads() >= 2;
@@ -283,7 +290,7 @@ Comparison plan_comparison(const CompareSettings& settings, const Splits& data) 
   return comparison;
 }
 
-Comparison compare(Comparison comparison, const Splits& data, CompareObserver& observer) {
+void compare(Comparison& comparison, const Splits& data, CompareObserver& observer) {
   const auto start = Clock::now();
   observer.on_start(comparison);
   if (!comparison.settings.is_null()) {
@@ -295,9 +302,7 @@ Comparison compare(Comparison comparison, const Splits& data, CompareObserver& o
                       "difference of {:g} after {} steps; nothing was compared",
                       difference, comparison.aa_steps));
   }
-  Experiment(comparison, data, observer).run_all();
-  comparison.seconds = seconds_since(start);
-  return comparison;
+  Experiment(comparison, data, observer).run_all(start);
 }
 
 }  // namespace tandem

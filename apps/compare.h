@@ -49,7 +49,7 @@ struct ArmRun {
   double seconds = 0;  // of training steps alone
   std::optional<double> train_accuracy, validation_accuracy, test_accuracy;
 };
-// The curve's first point at or above `target`; null if it was not reached.
+// The curve's first point at or above `target`; null if it was not reached or the run diverged in the end.
 const CurvePoint* first_reaching(const ArmRun& run, double target);
 
 struct SeedPair {
@@ -61,7 +61,7 @@ struct Comparison {
   CompareSettings settings;
   std::array<Arm, 2> arms;
   std::string dataset;
-  int64_t train_count = 0, validation_count = 0, test_count = 0;
+  int64_t validation_count = 0, test_count = 0;
   std::vector<SeedPair> pairs;  // of the seeds that finished, in the order asked for
   bool interrupted = false;
   bool parallel_arms = false;  // both arms of a pair ran at the same time, one thread each
@@ -76,23 +76,28 @@ struct Comparison {
   double seconds = 0;    // of everything
 };
 
+// Watches one run of a comparison, in the thread that trains it; should_stop() is not asked.
+struct ArmObserver : TrainObserver {
+  virtual void on_end(Module& /*as trained*/) {}  // not if the run was stopped
+};
 // Watches a comparison. Called from several threads at once.
 struct CompareObserver {
   virtual ~CompareObserver() = default;
   virtual void on_start(const Comparison& /*arms, total_steps and threads are set*/) {}
-  // A watcher for one run, asked for in the thread that will train; may be null. should_stop() is not asked.
-  virtual std::unique_ptr<TrainObserver> watch(uint64_t /*seed*/, const Arm&) { return nullptr; }
+  // A watcher for one run, asked for in the thread that will train; may be null.
+  virtual std::unique_ptr<ArmObserver> watch(uint64_t /*seed*/, const Arm&) { return nullptr; }
   virtual void on_pair(const SeedPair&) {}
   virtual bool should_stop() { return false; }
 };
 
 // What will be run: no pairs yet. Throws UsageError if the layers hold no batch norm to leave out, and what
-// make_model and make_loader throw.
+// make_model and check_training throw.
 Comparison plan_comparison(const CompareSettings& settings, const Splits& data);
 
-// Checks that two runs from one seed agree (a few steps of each arm), then trains every pair. A run that
-// diverges is a result; stopping keeps the finished pairs. Throws Error if the A/A check fails or the arms of a
-// pair do not start from the same weights or see different batches.
-Comparison compare(Comparison plan, const Splits& data, CompareObserver& observer);
+// Checks that two runs from one seed agree (a few steps of each arm), then trains every pair of a plan, which
+// becomes its result. A run that diverges is a result; stopping keeps the finished pairs, and so does an exception:
+// the observer's, or Error if the A/A check fails or the arms of a pair do not start from the same weights or see
+// different batches.
+void compare(Comparison& comparison, const Splits& data, CompareObserver& observer);
 
 }  // namespace tandem

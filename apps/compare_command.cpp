@@ -2,8 +2,9 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <atomic>
-#include <filesystem>
+#include <exception>
 #include <nlohmann/json.hpp>
 
 #include "commands.h"
@@ -11,6 +12,7 @@
 #include "compare_json.h"
 #include "findings.h"
 #include "metrics.h"
+#include "model_file.h"
 #include "options.h"
 #include "progress.h"
 #include "report.h"
@@ -30,27 +32,28 @@ using Json = nlohmann::ordered_json;
 struct Options {
   CompareSettings compare;
   OutputOptions output;
-  std::string out;
+  std::string out, config;
   bool force = false;
 };
 
 // ---- while it runs -----------------------------------------------------------------------------------------
 
-// Logs of each run, progress over all of them, signals.
+// A run directory for each run, progress over all of them, signals.
 class Watcher : public CompareObserver {
  public:
-  Watcher(RunDir& dir, int64_t log_every) : dir_(dir), log_every_(log_every) {}
+  Watcher(RunDir& dir, const Splits& data, const Json& machine) : dir_(dir), data_(data), machine_(machine) {}
 
   void on_start(const Comparison& comparison) override {
     seeds_ = comparison.settings.seeds.size();
     labels_ = {comparison.arms[0].label, comparison.arms[1].label};
     progress_ = std::make_unique<Progress>(comparison.total_steps * 2 * int64_t(seeds_));
   }
-  std::unique_ptr<TrainObserver> watch(uint64_t seed, const Arm& arm) override {
-    return std::make_unique<RunLog>(*this, dir_.file(fmt::format("seed{}_{}", seed, arm.id)));
+  std::unique_ptr<ArmObserver> watch(uint64_t seed, const Arm& arm) override {
+    TrainSettings settings = arm.settings;
+    settings.seed = seed;
+    return std::make_unique<RunLog>(*this, dir_.file(fmt::format("seed{}_{}", seed, arm.id)), settings);
   }
   void on_pair(const SeedPair& pair) override {
-    dir_.keep();
     ++finished_;
     auto test = [&](int arm) {
       const auto& accuracy = pair.runs[arm].test_accuracy;
@@ -65,33 +68,36 @@ class Watcher : public CompareObserver {
   void end_progress() { progress_.reset(); }
 
  private:
-  class RunLog : public TrainObserver {
+  class RunLog : public ArmObserver {
    public:
-    RunLog(Watcher& all, const std::string& folder)
-        : all_(all), dir_(folder, "", false), log_(folder, all.log_every_) {}
-    ~RunLog() override {
-      try {
-        log_.flush();
-      } catch (const Error& e) {
-        warn(e.what());
-      }
+    RunLog(Watcher& all, const std::string& folder, const TrainSettings& settings)
+        : all_(all), settings_(settings), dir_(folder, "", false), log_(folder, settings.log_every) {
+      dir_.write_json("config.json", to_json(settings));
+      dir_.write_json("env.json", all.machine_);
     }
     void on_step(const StepRecord& record) override {
       dir_.keep();
+      all_.dir_.keep();
       log_.step(record);
       const int64_t done = ++all_.steps_;
       all_.progress_->update(done, fmt::format("seeds {}/{}", all_.finished_.load(), all_.seeds_));
     }
     void on_validation(const ValidationRecord& record) override { log_.validation(record); }
+    void on_end(Module& model) override {
+      log_.flush();
+      save_model(model, dir_.file("model.safetensors"), settings_, all_.data_.train);
+    }
 
    private:
     Watcher& all_;
+    const TrainSettings settings_;
     RunDir dir_;
     MetricsLog log_;
   };
 
   RunDir& dir_;
-  const int64_t log_every_;
+  const Splits& data_;
+  const Json& machine_;
   StopOnSignal signals_;
   std::unique_ptr<Progress> progress_;
   size_t seeds_ = 0;
@@ -100,36 +106,35 @@ class Watcher : public CompareObserver {
   std::atomic<size_t> finished_{0};
 };
 
-// With --force, the logs of an earlier comparison's runs, which may have had other seeds.
-void remove_old_runs(const std::string& path) {
-  std::vector<std::filesystem::path> folders;
-  for (const auto& entry : std::filesystem::directory_iterator(path))
-    if (entry.is_directory() && std::filesystem::exists(entry.path() / "metrics.jsonl"))
-      folders.push_back(entry.path());
-  for (const auto& folder : folders) {
-    { const RunDir emptied(folder.string(), "", true); }
-    std::error_code not_empty;
-    std::filesystem::remove(folder, not_empty);
-  }
-}
-
 // ---- what it says ---------------------------------------------------------------------------------------------
 
 // Names and values for a page, nested ones joined by a dot.
-void append_facts(Facts& facts, const Json& json, const std::string& prefix = "") {
+Facts facts(const Json& json, const std::string& prefix = "") {
+  Facts all;
   for (const auto& [name, value] : json.items()) {
     if (value.is_object())
-      append_facts(facts, value, prefix + name + ".");
+      for (auto& fact : facts(value, prefix + name + ".")) all.push_back(std::move(fact));
     else if (!value.is_null())
-      facts.emplace_back(prefix + name, value.is_string() ? value.get<std::string>() : value.dump());
+      all.emplace_back(prefix + name, value.is_string() ? value.get<std::string>() : value.dump());
   }
+  return all;
+}
+
+// What the comparison was asked to do; `compare --config` does it again.
+Json config_json(const Comparison& c) {
+  Json config = to_json(c.arms[1].settings);
+  config["command"] = "compare";
+  for (const char* per_run : {"seed", "bn"}) config.erase(per_run);
+  config["preset"] = c.settings.preset;
+  config["seeds"] = c.settings.seeds;
+  return config;
 }
 
 // What both arms share; what is set per run is left out.
 Json shared_settings(const Comparison& c) {
   Json settings = to_json(c.arms[1].settings);
   settings["dataset"] = c.dataset;
-  for (const char* per_run : {"seed", "bn", "data", "threads", "layers", "eval_every"}) settings.erase(per_run);
+  for (const char* per_run : {"tool", "command", "seed", "bn", "data", "threads", "layers", "eval_every"}) settings.erase(per_run);
   for (const Arm& arm : c.arms) settings["layers of " + arm.label] = arm.settings.layers;
   settings["eval_every"] = c.eval_every;
   settings["seeds"] = c.settings.seeds;
@@ -172,6 +177,12 @@ std::string to_text(const Comparison& c) {
   return out;
 }
 
+bool all_diverged(const Comparison& c) {
+  return std::all_of(c.pairs.begin(), c.pairs.end(), [](const SeedPair& pair) {
+    return pair.runs[0].diverged && pair.runs[1].diverged;
+  });
+}
+
 // ---- the command -----------------------------------------------------------------------------------------------
 
 void apply_preset(CompareSettings& s) {
@@ -187,26 +198,41 @@ int run(Options options) {
   use_device(settings.training);
   const Splits data = load_data(settings.training);
   if (!data.notice.empty()) notice(data.notice);
-  Comparison plan = plan_comparison(settings, data);
+  Comparison comparison = plan_comparison(settings, data);
   RunDir dir(options.out, fmt::format("compare-{}-{}", settings.preset, data.train.name), options.force);
-  if (options.force) remove_old_runs(dir.path());
-  Watcher watcher(dir, settings.training.log_every);
-  const Comparison comparison = compare(std::move(plan), data, watcher);
+  dir.write_json("config.json", config_json(comparison));
+  const Json machine = environment(data);
+  Watcher watcher(dir, data, machine);
+  std::exception_ptr failure;
+  try {
+    compare(comparison, data, watcher);
+  } catch (...) {
+    failure = std::current_exception();
+  }
   watcher.end_progress();
+  if (failure && comparison.pairs.empty()) std::rethrow_exception(failure);
   dir.keep();
 
   Json json = to_json(comparison);
   json["settings"] = shared_settings(comparison);
-  json["environment"] = environment(data);
-  Facts facts, machine;
-  append_facts(facts, json["settings"]);
-  append_facts(machine, json["environment"]);
-  dir.write_json("RESULT.json", json);
-  write_file(dir.file("report.html"), report_html(comparison, facts, machine));
+  json["environment"] = machine;
+  std::string report = dir.file("report.html");
+  try {
+    dir.write_json("RESULT.json", json);
+    write_file(report, report_html(comparison, facts(json["settings"]), facts(machine)));
+  } catch (const IoError&) {  // what was learned is still printed
+    report = "not written";
+    if (!failure) failure = std::current_exception();
+  }
   json["out"] = dir.path();
-  print(options.output.json ? json.dump() + "\n"
-                            : to_text(comparison) + fmt::format("\nreport: {}\n", dir.file("report.html")));
+  if (options.output.json) {
+    print_json(json);
+  } else {
+    print(to_text(comparison) + fmt::format("\nreport: {}\n", report));
+  }
+  if (failure) std::rethrow_exception(failure);
   if (comparison.interrupted) return 128 + watcher.signal();
+  if (all_diverged(comparison)) throw DivergedError("every run diverged; try a smaller --lr, --warmup or --clip");
   return *comparison.aa_difference == 0 ? kOk : kFailure;
 }
 
@@ -230,11 +256,16 @@ void add_compare(CLI::App& program, Action& action) {
   add_data_options(*command, o->compare.training);
   add_training_options(*command, o->compare.training);
   add_device_options(*command, o->compare.training);
+  add_dtype(*command, o->compare.training);
   add_text(*command, "-o,--out", o->out, "DIR", "the folder for RESULT.json, report.html and the runs' logs")
       ->default_str("runs/TIME_compare-PRESET-DATA_s1");
   command->add_flag("--force", o->force, "replace an earlier comparison in --out");
   add_output_options(*command, o->output);
-  command->callback([=, &action] { action = [o] { return run(*o); }; });
+  add_config(*command, o->config);
+  command->callback([=, &action] {
+    take_defaults(*command, o->config);
+    action = [o] { return run(*o); };
+  });
 }
 
 }  // namespace tandem

@@ -23,7 +23,7 @@ struct Options {
 
 void print_result(const Options& o, const std::string& dir, const std::string& lines) {
   if (o.output.json) {
-    print(nlohmann::ordered_json({{"dataset", o.name}, {"folder", dir}, {"verified", true}}).dump() + "\n");
+    print_json({{"dataset", o.name}, {"folder", dir}, {"verified", true}});
   } else {
     print(lines);
   }
@@ -56,7 +56,7 @@ void add_data(CLI::App& program, Action& action) {
   data->footer(
       "  tandem data fetch mnist\n"
       "  tandem data verify mnist --data ~/mnist\n");
-  data->require_subcommand(1);
+  data->require_subcommand(0, 1);
 
   auto o = std::make_shared<Options>();
   CLI::App* command = add(*data, "fetch", "Download what is missing of a data set, checked and whole (never if TANDEM_OFFLINE=1).", *o,

@@ -57,8 +57,16 @@ int run(Options& o) {
   TrainSettings& s = o.settings;
   s.dtype = file.dtype;
   // Without --dataset: the one the model was trained on, and no other in its place.
-  if (s.dataset == "auto" && !file.dataset.empty()) s.dataset = file.dataset;
+  if (s.dataset == "auto" && !file.dataset.empty()) {
+    s.dataset = file.dataset;
+    if (s.dataset != "mnist" && s.dataset != "fashion-mnist" && s.dataset != "digits") {
+      throw UsageError(fmt::format("--dataset: expected mnist, fashion-mnist or digits, as {} was trained on '{}', which "
+                                   "is none of them",
+                                   file.path, file.dataset));
+    }
+  }
   const Splits data = load_data(s);
+  require_fit(file, data.test);
   if (!data.notice.empty()) notice(data.notice);
   const Dataset& part = o.split == "train" ? data.train : o.split == "validation" ? data.validation : data.test;
   file.model->to(Device::parse(s.device));
@@ -67,7 +75,7 @@ int run(Options& o) {
     Json json = {{"model", file.path}, {"dataset", part.name}, {"split", o.split}};
     json.update(to_json(e));
     json["confusion"] = confusion_json(e);
-    print(json.dump() + "\n");
+    print_json(json);
   } else {
     print(fmt::format("{} on {} ({})\naccuracy {} ({} of {}), loss {:.4f}\n\n{}", file.path, part.name, o.split,
                       styled(stdout, Style::bold, fmt::format("{:.2f} %", 100 * e.accuracy)), e.correct, e.count,

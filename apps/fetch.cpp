@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
@@ -15,6 +14,7 @@
 #include <optional>
 #include <span>
 
+#include "clock.h"
 #include "tandem/core/error.h"
 #include "tandem/core/file.h"
 #include "tandem/data/mnist.h"
@@ -25,7 +25,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using Bytes = std::vector<uint8_t>;
-using Clock = std::chrono::steady_clock;
 
 constexpr size_t kMostBytes = 64 << 20;  // no file of either data set has half of it
 constexpr long kFileSeconds = 300, kStallSeconds = 10;
@@ -40,7 +39,6 @@ std::vector<std::string> public_mirrors(const std::string& name) {
           "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"};
 }
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 // ---- one file from one mirror --------------------------------------------------------------------------
 

@@ -120,9 +120,12 @@ std::string usage_error(const CLI::App& program, const CLI::ParseError& e) {
 void refuse_unknown(const CLI::App& program) {
   const CLI::App& app = chosen(program);
   const std::vector<std::string> words = app.remaining();
-  if (words.empty()) return;
-  const std::string word = words[0].substr(0, words[0].find('=')), name = full_name(app);
-  const std::string where = app.get_parent() ? app.get_name() + ": " : "";
+  const std::string where = app.get_parent() ? app.get_name() + ": " : "", name = full_name(app);
+  if (words.empty()) {
+    if (app.get_subcommands(nullptr).empty()) return;
+    throw UsageError(fmt::format("{}expected a command; `{} --help` lists them", where, name));
+  }
+  const std::string word = words[0].substr(0, words[0].find('='));
   std::vector<std::string> known;
   if (word.starts_with("-")) {
     for (const CLI::Option* option : app.get_options()) {

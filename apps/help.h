@@ -20,7 +20,8 @@ const CLI::App& chosen(const CLI::App& program);
 // What is wrong with the command line, in one sentence.
 std::string usage_error(const CLI::App& program, const CLI::ParseError& error);
 
-// Throws UsageError for words that no flag or subcommand took, naming the nearest known one.
+// Throws UsageError for words that no flag or subcommand took, naming the nearest known one, and where a
+// subcommand is lacking.
 void refuse_unknown(const CLI::App& program);
 
 }  // namespace tandem

@@ -51,7 +51,7 @@ int run(const Options& o) {
   const std::string path = model_path(o.model);
   const SafeTensors content = read_safetensors(path);
   if (o.output.json) {
-    print(to_json(content, path).dump() + "\n");
+    print_json(to_json(content, path));
     return kOk;
   }
   print(to_text(content, path));

@@ -2,10 +2,10 @@
 // columns) and a TensorBoard event file. Every record is written when it is made, so a killed run keeps them.
 #pragma once
 
-#include <chrono>
 #include <string>
 
 #include "append_file.h"
+#include "clock.h"
 #include "tensorboard.h"
 #include "trainer.h"
 
@@ -18,6 +18,7 @@ struct Metric {
   double loss = 0, accuracy = 0, lr = 0;
   double time = 0;  // seconds since the run began
 };
+// A loss that is not finite is null, in CSV nothing.
 std::string json_line(const Metric& metric);
 std::string csv_line(const Metric& metric);
 extern const char* const kCsvHeader;
@@ -34,9 +35,8 @@ class MetricsLog {
 
  private:
   void write(const Metric& metric);
-  double seconds() const;
 
-  const std::chrono::steady_clock::time_point start_;
+  const Clock::time_point start_ = Clock::now();
   const double wall_start_;  // seconds since 1970
   const int64_t every_;
   AppendFile json_, csv_;

@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
+#include "tandem/core/file.h"
+#include "tandem/core/hash.h"
 #include "tandem/core/safetensors.h"
-#include "tandem/core/text.h"
 #include "tandem/layers/build.h"
 
 namespace tandem {
@@ -13,18 +15,6 @@ namespace tandem {
 namespace fs = std::filesystem;
 
 namespace {
-
-// "[28, 28, 1]", as to_string(Shape) writes it.
-std::optional<Shape> parse_shape(const std::string& text) {
-  if (text.size() < 3 || text.front() != '[' || text.back() != ']') return {};
-  std::vector<int64_t> dims;
-  for (const std::string& piece : split(std::string_view(text).substr(1, text.size() - 2), ',')) {
-    const auto extent = parse_int(piece);
-    if (!extent || *extent < 1 || dims.size() == kMaxRank - 1) return {};
-    dims.push_back(*extent);
-  }
-  return Shape(dims);
-}
 
 std::string value_or_empty(const std::map<std::string, std::string>& metadata, const std::string& key) {
   const auto found = metadata.find(key);
@@ -63,27 +53,31 @@ ModelFile open_model(const std::string& run_or_file) {
   file.model = load_model(file.path);
   file.model->eval();
   file.metadata = read_safetensors(file.path).metadata;
-  const auto input = parse_shape(value_or_empty(file.metadata, "input_shape"));
-  if (!input) throw ModelFileError(fmt::format("{}: expected an \"input_shape\" such as [28, 28, 1]", file.path));
-  file.input = *input;
+  const std::vector<uint8_t> bytes = read_file(file.path);
+  file.sha256 = sha256(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  // load_model has checked it.
+  file.input = Shape(nlohmann::json::parse(file.metadata.at("input_shape")).get<std::vector<int64_t>>());
+  file.output = file.model->output_shape(file.input.insert(0, 1)).without(0);
   file.dataset = value_or_empty(file.metadata, "dataset");
   const std::vector<Parameter> parameters = file.model->parameters();
   file.dtype = parameters.empty() ? "float32" : name_of(parameters[0].tensor.dtype());
+  file.network = value_or_empty(file.metadata, "model");
+  if (file.network.empty()) file.network = "custom";
+  try {
+    if (file.network != "custom") model_text(file.network, true);
+  } catch (const ValueError& e) {
+    throw ModelFileError(fmt::format("{}: its metadata names a model that there is not: {}", file.path, e.what()));
+  }
   return file;
 }
 
-TrainSettings network_of(const std::string& run_or_file) {
-  const std::string path = model_path(run_or_file);
-  const auto metadata = read_safetensors(path).metadata;
-  TrainSettings settings;
-  settings.layers = value_or_empty(metadata, "layers");
-  settings.model = value_or_empty(metadata, "model");
-  settings.bn = value_or_empty(metadata, "bn") != "off";
-  if (settings.layers.empty()) {
-    throw ModelFileError(fmt::format("{}: its metadata has no \"layers\", so the network is unknown", path));
-  }
-  if (settings.model.empty()) settings.model = "custom";
-  return settings;
+void require_fit(const ModelFile& file, const Dataset& data) {
+  const bool answers = file.output.rank() == 1 && file.output[0] >= data.classes;
+  if (file.input == data.sample_shape() && answers) return;
+  throw ModelFileError(
+      fmt::format("{}: expected a model from {} to at least [{}], for {}, got one from {} to {}", file.path,
+                  to_string(data.sample_shape()), data.classes, data.name, to_string(file.input),
+                  to_string(file.output)));
 }
 
 }  // namespace tandem

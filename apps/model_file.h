@@ -19,14 +19,15 @@ std::string model_path(const std::string& run_or_file);
 struct ModelFile {
   std::string path;
   std::unique_ptr<Sequential> model;  // on the CPU, in eval mode
-  Shape input;                        // of one image: [28, 28, 1]
+  Shape input, output;                // of one image and its answer: [28, 28, 1], [10]
   std::string dataset, dtype;
+  std::string network;  // w2 ..., or custom
+  std::string sha256;  // of the file
   std::map<std::string, std::string> metadata;
 };
 // Rebuilds a model from its file. Throws ModelFileError.
 ModelFile open_model(const std::string& run_or_file);
-
-// What the metadata says of the network: model, layers and bn. Throws ModelFileError if it does not.
-TrainSettings network_of(const std::string& run_or_file);
+// Throws ModelFileError unless the model takes images of this data set and has an answer for each of its classes.
+void require_fit(const ModelFile& file, const Dataset& data);
 
 }  // namespace tandem

@@ -3,9 +3,14 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cctype>
 #include <cmath>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
 #include <set>
 
+#include "tandem/core/file.h"
 #include "tandem/core/text.h"
 #include "tandem/core/threads.h"
 #include "tandem/optim/schedule.h"
@@ -161,7 +166,7 @@ void add_model_options(CLI::App& app, TrainSettings& s) {
 }
 
 void add_data_dir(CLI::App& app, TrainSettings& s) {
-  add_text(app, "--data", s.data_dir, "DIR",
+  add_text(app, "--data,--data_path", s.data_dir, "DIR",
            "the folder with the four files, or with one folder per data set; else $TANDEM_DATA, else the cache")
       ->group("Data");
 }
@@ -180,11 +185,11 @@ void add_training_options(CLI::App& app, TrainSettings& s) {
   std::vector<CLI::Option*> options = {
       add_integer(app, "--epochs", s.epochs, 1, 1'000'000, "passes over the training data", "3, unless --max-steps"),
       add_integer(app, "--max-steps", s.max_steps, 0, "stop after N steps; 0: no limit"),
-      add_integer(app, "-b,--batch-size", s.batch_size, 1, 1'000'000, "images a step", "128; w1 60"),
+      add_integer(app, "-b,--batch-size,--batch_size,--minibatch_size", s.batch_size, 1, 1'000'000, "images a step", "128; w1 60"),
       add_choice(app, "--last-batch", s.last_batch, {"drop", "keep", "merge"},
                  "images that fill no batch: leave out, a smaller batch, or into the one before"),
       add_choice(app, "--optimizer", s.optimizer, {"sgd", "adam", "adamw"}, "sgd, adam or adamw"),
-      add_number(app, "--lr,--learning-rate", s.lr, {0}, "learning rate", "0.1; w3, lenet 0.05; adam 0.001"),
+      add_number(app, "--lr,--learning-rate,--learning_rate", s.lr, {0}, "learning rate", "0.1; w3, lenet 0.05; adam 0.001"),
       add_number(app, "--momentum", s.momentum, {0, 1}, "of SGD"),
       app.add_flag("--nesterov", s.nesterov, "Nesterov's momentum"),
       add_number(app, "--weight-decay,--wd", s.weight_decay, {0}, "L2 decay; adamw: decoupled", "0; adamw 0.01"),
@@ -197,7 +202,7 @@ void add_training_options(CLI::App& app, TrainSettings& s) {
       add_integer(app, "--step-size", s.step_size, 0, "step schedule: steps between drops; 0: a third of all"),
       add_number(app, "--gamma", s.gamma, {0, 1, true}, "step schedule: factor of a drop"),
       add_integer(app, "--eval-every", s.eval_every, 0, "steps between validations; 0: once an epoch"),
-      add_integer(app, "--log-every", s.log_every, 1, "steps between records of the training loss"),
+      add_integer(app, "--log-every,--log-interval,--print-freq", s.log_every, 1, "steps between records of the training loss"),
   };
   for (CLI::Option* option : options) option->group(group);
 }
@@ -224,8 +229,83 @@ void add_device_options(CLI::App& app, TrainSettings& s) {
         }
       })
       ->group(group);
-  add_integer(app, "-j,--threads", s.threads, 0, "0: the cores this process may use", 1024)->group(group);
-  add_choice(app, "--dtype", s.dtype, {"float32", "float64"}, "of parameters: float32 or float64")->group(group);
+  add_integer(app, "-j,--threads,--workers", s.threads, 0, "0: the cores this process may use", 1024)->group(group);
+}
+
+void add_dtype(CLI::App& app, TrainSettings& s) {
+  add_choice(app, "--dtype", s.dtype, {"float32", "float64"}, "of parameters: float32 or float64")->group("Machine");
+}
+
+// ---- defaults from elsewhere ---------------------------------------------------------------------------------
+
+namespace {
+
+// Gives `option` the value `text` that stands in `source`, unless it or one that excludes it has one already.
+void set_default(CLI::Option& option, const std::string& text, const std::string& source) {
+  const auto excluded = option.get_excludes();
+  const bool taken = std::any_of(excluded.begin(), excluded.end(), [](const auto* o) { return o->count() > 0; });
+  if (taken || option.count() > 0) return;
+  try {
+    option.add_result(text);
+    option.run_callback();
+  } catch (const CLI::ParseError& e) {
+    throw UsageError(fmt::format("{}: {}", source, e.what()));
+  }
+}
+
+// A value of config.json as it would be typed.
+std::string flag_text(const nlohmann::json& value, bool switched) {
+  if (value.is_string()) return value;
+  if (value.is_boolean() && switched) return value ? "on" : "off";
+  if (!value.is_array()) return value.dump();
+  std::vector<std::string> pieces;
+  for (const auto& piece : value) pieces.push_back(piece.dump());
+  return fmt::format("{}", fmt::join(pieces, ","));
+}
+
+void take_file(CLI::App& app, const std::string& path) {
+  const std::vector<uint8_t> bytes = read_file(path);
+  const auto json = nlohmann::ordered_json::parse(bytes, nullptr, false);
+  if (!json.is_object()) throw UsageError(fmt::format("--config {}: expected a JSON object such as a run's", path));
+  for (const auto& [key, value] : json.items()) {
+    // What says who wrote it; and what is as without it: the layers of a named network are that network's.
+    if (key == "tool" || key == "command" || key == "from_sha256" || value.is_null() || value == "") continue;
+    if (key == "model" && value == "custom") continue;
+    std::string flag = "--" + key;
+    std::replace(flag.begin(), flag.end(), '_', '-');
+    CLI::Option* option = app.get_option_no_throw(flag);
+    if (!option) throw UsageError(fmt::format("--config {}: {} has no {}", path, app.get_name(), flag));
+    set_default(*option, flag_text(value, option->get_type_name() == "on|off"), "--config " + path);
+  }
+}
+
+}  // namespace
+
+void add_config(CLI::App& app, std::string& path) {
+  add_text(app, "--config", path, "FILE",
+           "JSON with values for flags that are not given, such as a run's config.json; before it, TANDEM_LR in the "
+           "environment stands for --lr, and so on");
+}
+
+void take_defaults(CLI::App& app, const std::string& config) {
+  for (CLI::Option* option : app.get_options()) {
+    if (option->get_group() == "Options" || option->get_lnames().empty()) continue;
+    std::string name = "TANDEM_" + option->get_lnames()[0];
+    for (char& c : name) c = c == '-' ? '_' : char(std::toupper(static_cast<unsigned char>(c)));
+    const char* value = name == "TANDEM_DATA" ? nullptr : std::getenv(name.c_str());  // find_mnist reads that one
+    if (value && *value) set_default(*option, value, name);
+  }
+  if (!config.empty()) take_file(app, config);
+}
+
+std::string cuda_fault() {
+  try {
+    require_device(Device::cuda());
+    return "";
+  } catch (const DeviceError& e) {
+    const std::string sentence = e.what(), prefix = "cuda: ";
+    return sentence.starts_with(prefix) ? sentence.substr(prefix.size()) : sentence;
+  }
 }
 
 void use_device(const TrainSettings& settings) {

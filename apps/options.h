@@ -56,7 +56,16 @@ void add_data_options(CLI::App& app, TrainSettings& settings);      // --dataset
 void add_data_dir(CLI::App& app, TrainSettings& settings);          // --data alone
 void add_training_options(CLI::App& app, TrainSettings& settings);  // --epochs to --eval-every (not --seed)
 void add_seed(CLI::App& app, TrainSettings& settings);              // --seed
-void add_device_options(CLI::App& app, TrainSettings& settings);    // --device, --threads, --dtype
+void add_device_options(CLI::App& app, TrainSettings& settings);    // --device, --threads
+void add_dtype(CLI::App& app, TrainSettings& settings);             // --dtype
+
+// --config, and what take_defaults(), called once all flags were read, does: a flag that was not given gets its value
+// from the environment (TANDEM_LR for --lr; of the network, data, training and machine) or else from the file. Throws
+// UsageError for a wrong value or a key that is no flag.
+void add_config(CLI::App& app, std::string& path);
+void take_defaults(CLI::App& app, const std::string& config);
+
+std::string cuda_fault();  // why CUDA cannot be used here; empty if it can
 
 // Applies --threads and checks --device: call once, before any kernel runs. Throws DeviceError.
 void use_device(const TrainSettings& settings);

@@ -58,12 +58,17 @@ std::string text_line(int64_t number, const std::vector<double>& p) {
 int run(const Options& o) {
   use_device(o.settings);
   const ModelFile file = open_model(o.model);
+  if (file.input.rank() != 3 || file.input[2] != 1 || file.output.rank() != 1) {
+    throw ModelFileError(fmt::format("{}: expected a model from grey images such as [28, 28, 1] to classes such as [10], "
+                                     "got one from {} to {}",
+                                     file.path, to_string(file.input), to_string(file.output)));
+  }
   const Dataset images = read_input(o, file.input);
   file.model->to(Device::parse(o.settings.device));
   const DataLoader loader(images, {.batch_size = 1000,
                                    .shuffle = false,
                                    .device = Device::parse(o.settings.device),
-                                   .dtype = file.dtype == "float64" ? Dtype::float64 : Dtype::float32});
+                                   .dtype = parse_dtype(file.dtype)});
   const NoGrad no_grad;
   Json predictions = Json::array();
   int64_t number = o.first;
@@ -82,7 +87,7 @@ int run(const Options& o) {
     }
   }
   if (o.output.json) {
-    print(Json({{"model", file.path}, {"input", o.input}, {"predictions", predictions}}).dump() + "\n");
+    print_json({{"model", file.path}, {"input", o.input}, {"predictions", predictions}});
   }
   return kOk;
 }

@@ -10,13 +10,14 @@ namespace tandem {
 
 namespace {
 constexpr auto kRedraw = std::chrono::milliseconds(100), kLine = std::chrono::milliseconds(5000);
-}
 
+// "0:07", "12:34", "1:02:03".
 std::string clock_text(double seconds) {
   const auto s = static_cast<int64_t>(seconds + 0.5);
   if (s >= 3600) return fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
   return fmt::format("{}:{:02}", s / 60, s % 60);
 }
+}  // namespace
 
 Progress::Progress(int64_t total)
     : total_(std::max<int64_t>(total, 1)), terminal_(is_terminal(stderr)), start_(Clock::now()), shown_(start_) {}

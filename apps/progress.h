@@ -1,15 +1,13 @@
 // How far a long job is: a bar with the time left on a terminal, a plain line every few seconds elsewhere.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <mutex>
 #include <string>
 
-namespace tandem {
+#include "clock.h"
 
-// "0:07", "12:34", "1:02:03".
-std::string clock_text(double seconds);
+namespace tandem {
 
 // Thread-safe. Writes to stderr; nothing at all after set_quiet.
 class Progress {
@@ -24,7 +22,6 @@ class Progress {
   void update(int64_t done, const std::string& text);
 
  private:
-  using Clock = std::chrono::steady_clock;
   std::string bar(int64_t done, double left, const std::string& text) const;
 
   std::mutex mutex_;

@@ -12,8 +12,10 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <regex>
 #include <system_error>
 
+#include "options.h"
 #include "tandem/core/file.h"
 #include "tandem/core/hash.h"
 #include "tandem/core/threads.h"
@@ -42,38 +44,80 @@ std::string time_stamp() {
 }
 
 // Makes a folder of its own under runs/: mkdir, not a look before, decides who has a name.
-std::string make_unique(const std::string& label) {
-  if (::mkdir("runs", 0777) != 0 && errno != EEXIST) fail("runs", system_reason(errno));
+std::string make_unique(const std::string& label, std::vector<fs::path>& made) {
+  if (::mkdir("runs", 0777) == 0) {
+    made.push_back("runs");
+  } else if (errno != EEXIST) {
+    fail("runs", system_reason(errno));
+  }
   const std::string base = fmt::format("runs/{}_{}", time_stamp(), label);
   for (int i = 1;; ++i) {
     const std::string path = i == 1 ? base : fmt::format("{}-{}", base, i);
-    if (::mkdir(path.c_str(), 0777) == 0) return path;
+    if (::mkdir(path.c_str(), 0777) == 0) return made.emplace_back(path).string();
     if (errno != EEXIST) fail(path, system_reason(errno));
   }
 }
 
+// Makes `path` and the folders above it that are missing.
+void make_all(const fs::path& path, std::vector<fs::path>& made) {
+  std::error_code error;
+  if (path.empty() || fs::is_directory(path, error)) return;
+  make_all(path.parent_path(), made);
+  if (::mkdir(path.c_str(), 0777) == 0) {
+    made.push_back(path);
+  } else if (errno != EEXIST || !fs::is_directory(path, error)) {
+    throw fs::filesystem_error("", std::error_code(errno == EEXIST ? ENOTDIR : errno, std::generic_category()));
+  }
+}
+
+// A file that a run writes, or a half of one that was never finished (see write_file).
 bool is_run_file(const std::string& name) {
-  static constexpr const char* names[] = {"RESULT.json",   "config.json", "env.json",
-                                          "metrics.jsonl", "metrics.csv", "model.safetensors"};
-  return name.starts_with("events.out.tfevents.") ||
-         std::find(std::begin(names), std::end(names), name) != std::end(names);
+  static const std::regex known(
+      "(RESULT\\.json|config\\.json|env\\.json|metrics\\.jsonl|metrics\\.csv|model\\.safetensors|report\\.html)"
+      "(\\.part-\\d+)?|events\\.out\\.tfevents\\..*");
+  return std::regex_match(name, known);
 }
 
-void remove_run_files(const std::string& path) {
-  for (const auto& entry : fs::directory_iterator(path)) {
-    if (is_run_file(entry.path().filename())) fs::remove(entry.path());
-  }
+// The folder of one run of a comparison.
+bool is_arm_folder(const fs::directory_entry& entry) {
+  static const std::regex known("seed\\d+_(plain|bn|again)");
+  return entry.is_directory() && !entry.is_symlink() && std::regex_match(entry.path().filename().string(), known);
 }
 
-// Nothing may be in the way, or `force` and only an earlier run's files, which are removed.
-void clear(const std::string& path, bool force) {
-  if (fs::is_empty(path)) return;
-  if (!force) {
-    const bool finished = fs::exists(path + "/RESULT.json");
-    fail(path, fmt::format("expected an empty folder, it holds {}; choose another --out, or --force to replace it",
-                           finished ? "a finished run" : "files"));
+// Which command of this program wrote the folder, by its own files; empty if none did.
+std::string writer_of(const fs::path& folder) {
+  for (const char* name : {"RESULT.json", "config.json"}) {
+    std::ifstream file(folder / name);
+    const Json json = Json::parse(file, nullptr, false);
+    if (json.is_object() && json.contains("tool") && json["tool"] == "tandem" && json.contains("command") &&
+        json["command"].is_string())
+      return json["command"];
   }
-  remove_run_files(path);
+  return "";
+}
+
+// The files of a run in `folder`, and those of a comparison's runs, as paths from there.
+std::vector<fs::path> run_files(const fs::path& folder, bool comparison) {
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const fs::path name = entry.path().filename();
+    if (comparison && is_arm_folder(entry)) {
+      for (const fs::path& file : run_files(entry.path(), false)) files.push_back(name / file);
+    } else if (is_run_file(name.string())) {
+      files.push_back(name);
+    }
+  }
+  return files;
+}
+
+// Moves `files` from one folder to another; folders that are empty then go.
+void move_files(const std::vector<fs::path>& files, const fs::path& from, const fs::path& to) {
+  for (const fs::path& file : files) {
+    fs::create_directories((to / file).parent_path());
+    fs::rename(from / file, to / file);
+    std::error_code not_empty;
+    if (file.has_parent_path()) fs::remove((from / file).parent_path(), not_empty);
+  }
 }
 
 std::string cpu_model() {
@@ -86,26 +130,21 @@ std::string cpu_model() {
 
 }  // namespace
 
-RunDir::RunDir(const std::string& out, const std::string& label, bool force) : path_(out), auto_named_(out.empty()) {
-  if (auto_named_) {
-    path_ = make_unique(label);
-  } else {
-    std::error_code error;
-    made_ = fs::create_directories(path_, error);
-    if (error) fail(path_, error.message());
-  }
-  lock_ = ::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (lock_ < 0) fail(path_, system_reason(errno));
-  // Some network file systems cannot lock: then nothing is known about others.
-  const bool taken = ::flock(lock_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+RunDir::RunDir(const std::string& out, const std::string& label, bool force) : path_(out) {
   try {
-    if (taken) fail(path_, "another process is writing there");
-    clear(path_, force);
+    if (out.empty()) {
+      path_ = make_unique(label, made_);
+    } else {
+      make_all(fs::path(out), made_);
+    }
+    lock();
+    move_aside(force);
   } catch (const fs::filesystem_error& e) {
-    ::close(lock_);
+    move_back();
+    remove_made();
     fail(path_, e.code().message());
   } catch (...) {
-    ::close(lock_);
+    remove_made();
     throw;
   }
 }
@@ -113,13 +152,60 @@ RunDir::RunDir(const std::string& out, const std::string& label, bool force) : p
 RunDir::~RunDir() {
   if (!kept_) {
     try {
-      remove_run_files(path_);
-      if (made_) fs::remove(path_);
-      if (auto_named_) fs::remove("runs");
+      for (const fs::path& file : run_files(path_, false)) fs::remove(path_ / file);
     } catch (const fs::filesystem_error&) {  // what is in the way stays
     }
+    move_back();
+    remove_made();
+  } else if (lock_ >= 0) {
+    ::close(lock_);
   }
-  ::close(lock_);
+}
+
+void RunDir::keep() {
+  if (kept_.exchange(true)) return;
+  std::error_code stays;
+  if (!aside_.empty()) fs::remove_all(aside_, stays);
+}
+
+void RunDir::lock() {
+  lock_ = ::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (lock_ < 0) fail(path_, system_reason(errno));
+  // Some network file systems cannot lock: then nothing is known about others.
+  if (::flock(lock_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) fail(path_, "another process is writing there");
+}
+
+void RunDir::move_aside(bool force) {
+  if (fs::is_empty(path_)) return;
+  const std::string writer = writer_of(path_);
+  if (!force || writer.empty()) {
+    fail(path_, fmt::format("expected an empty folder, it holds {}; choose another --out{}",
+                            writer.empty()                     ? "files that are no run's"
+                            : fs::exists(file("RESULT.json")) ? "a finished run"
+                                                              : "an unfinished run",
+                            writer.empty() ? "" : ", or --force to replace it"));
+  }
+  old_ = run_files(path_, writer == "compare");
+  aside_ = fs::path(path_) / fmt::format("replaced-{}", ::getpid());
+  fs::create_directory(aside_);
+  move_files(old_, path_, aside_);
+}
+
+// What cannot be moved back is still there, aside.
+void RunDir::move_back() {
+  if (aside_.empty()) return;
+  try {
+    std::erase_if(old_, [&](const fs::path& file) { return !fs::exists(aside_ / file); });
+    move_files(old_, aside_, path_);
+    fs::remove(aside_);
+  } catch (const fs::filesystem_error&) {
+  }
+}
+
+void RunDir::remove_made() {
+  if (lock_ >= 0) ::close(lock_);
+  std::error_code not_empty;
+  for (; !made_.empty(); made_.pop_back()) fs::remove(made_.back(), not_empty);
 }
 
 void RunDir::write_json(const std::string& name, const Json& value) const {
@@ -131,7 +217,9 @@ std::string run_label(const TrainSettings& s, const std::string& dataset) {
 }
 
 Json to_json(const TrainSettings& s) {
-  return {{"model", s.model},
+  return {{"tool", "tandem"},
+          {"command", "train"},
+          {"model", s.model},
           {"layers", s.layers},
           {"bn", s.bn},
           {"dataset", s.dataset},
@@ -153,6 +241,8 @@ Json to_json(const TrainSettings& s) {
           {"warmup", s.warmup},
           {"step_size", s.step_size},
           {"gamma", s.gamma},
+          {"from", s.from.empty() ? Json() : Json(s.from)},
+          {"from_sha256", s.from.empty() ? Json() : Json(s.from_sha256)},
           {"seed", s.seed},
           {"eval_every", s.eval_every},
           {"log_every", s.log_every},
@@ -165,7 +255,8 @@ Json to_json(const Evaluation& e) {
   return {{"loss", e.loss}, {"accuracy", e.accuracy}, {"correct", e.correct}, {"count", e.count}};
 }
 
-std::string dataset_hash(const Dataset& data) {
+// SHA-256 of the SHA-256s (hex) of images and labels in use.
+static std::string dataset_hash(const Dataset& data) {
   const auto hash_of = [&](const View& all) {
     const int64_t row = all.dims.numel() / all.dims[0] * size_of(all.dtype);
     return sha256(static_cast<const char*>(all.data) + data.begin * row, static_cast<size_t>(data.count * row));
@@ -178,9 +269,12 @@ Json environment(const Splits& data) {
   return {{"version", version()},
           {"commit", commit()},
           {"compiler", compiler()},
+          {"build_type", TANDEM_BUILD_TYPE},
+          {"build_flags", TANDEM_BUILD_FLAGS},
           {"cpu", cpu_model()},
           {"cpu_path", cpu_path()},
           {"blas", blas_description()},
+          {"cuda", cuda_fault().empty()},
           {"cores", available_cores()},
           {"threads", threads()},
           {"dataset",

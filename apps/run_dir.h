@@ -1,8 +1,11 @@
 // The directory of a run: created once, never overwritten by accident, its files whole or absent.
 #pragma once
 
+#include <atomic>
+#include <filesystem>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
+#include <vector>
 
 #include "trainer.h"
 
@@ -11,13 +14,13 @@ namespace tandem {
 class RunDir {
  public:
   // `out`, or runs/<time>_<label> when it is empty (a number is appended while that name is taken). Throws
-  // IoError if it cannot be made, if another process is writing there, or if it is not empty; `force` then
-  // removes an earlier run's files, and only those.
+  // IoError if it cannot be made, if another process is writing there, or if it is not empty; with `force`, only
+  // if what it holds is no run of this program. Of a run or comparison that is replaced only its own files go:
+  // they are moved aside, deleted by keep() and moved back if the new run fails before that.
   RunDir(const std::string& out, const std::string& label, bool force);
-  // Removes the run's files, and the folder if it was made here, unless keep() was called: a run that failed
-  // before its first step leaves nothing.
+  // Unless keep() was called, leaves everything as it was: a run that failed before its first step leaves nothing.
   ~RunDir();
-  void keep() { kept_ = true; }
+  void keep();  // from any thread
   RunDir(const RunDir&) = delete;
   RunDir& operator=(const RunDir&) = delete;
 
@@ -27,8 +30,16 @@ class RunDir {
   void write_json(const std::string& name, const nlohmann::ordered_json& value) const;
 
  private:
+  void lock();
+  void move_aside(bool force);
+  void move_back();
+  void remove_made();
+
   std::string path_;
-  bool auto_named_, made_ = true, kept_ = false;
+  std::vector<std::filesystem::path> made_;  // folders made here, the outermost first
+  std::vector<std::filesystem::path> old_;   // files of the run that is replaced, relative to both folders
+  std::filesystem::path aside_;              // where they are meanwhile
+  std::atomic<bool> kept_{false};
   int lock_ = -1;  // a descriptor of the directory, locked while the run lasts
 };
 
@@ -39,6 +50,5 @@ std::string run_label(const TrainSettings& settings, const std::string& dataset)
 nlohmann::ordered_json to_json(const TrainSettings& settings);
 nlohmann::ordered_json to_json(const Evaluation& evaluation);  // loss, accuracy, correct, count
 nlohmann::ordered_json environment(const Splits& data);
-std::string dataset_hash(const Dataset& data);  // SHA-256 of the SHA-256s (hex) of images and labels in use
 
 }  // namespace tandem

@@ -3,15 +3,17 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <atomic>
+
 namespace tandem {
 
 namespace {
-volatile sig_atomic_t caught = 0;
+std::atomic<int> caught{0};  // read by the threads that train
+static_assert(std::atomic<int>::is_always_lock_free);
 struct sigaction before_int, before_term;
 
 extern "C" void on_signal(int signal) {
-  if (caught != 0) _exit(128 + signal);
-  caught = signal;
+  if (caught.exchange(signal) != 0) _exit(128 + signal);
 }
 }  // namespace
 

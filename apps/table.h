@@ -8,7 +8,7 @@ namespace tandem {
 
 struct Table {
   std::vector<std::string> header;
-  std::vector<std::vector<std::string>> rows;  // as many cells as the header; an empty row is a blank line
+  std::vector<std::vector<std::string>> rows;  // as many cells as the header
 
   // Lines ending in '\n': header, a rule, rows. The first column is flush left, the others flush right.
   std::string to_string(size_t width = 80) const;

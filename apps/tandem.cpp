@@ -50,9 +50,6 @@ int run_command_line(int argc, char** argv) {
     throw UsageError(usage_error(program, e));
   }
   refuse_unknown(program);
-  if (!action) {
-    throw UsageError("expected a command; `tandem --help` lists them");
-  }
   return action();
 }
 
@@ -60,7 +57,7 @@ int run_command_line(int argc, char** argv) {
 }  // namespace tandem
 
 int main(int argc, char** argv) {
-  ::signal(SIGXFSZ, SIG_IGN);  // a file-size limit then is an error of write(), with a sentence
+  for (int error_of_write : {SIGXFSZ, SIGPIPE}) ::signal(error_of_write, SIG_IGN);  // which has a sentence
   tandem::set_warning_handler(tandem::warning);
   try {
     return tandem::run_command_line(argc, argv);

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "tandem/core/error.h"
@@ -49,11 +50,12 @@ int terminal_width(std::FILE* stream) {
 
 std::string styled(std::FILE* stream, Style style, const std::string& text) {
   if (!shows_color(stream)) return text;
-  static constexpr const char* codes[] = {"1", "2", "31", "33", "32"};
+  static constexpr const char* codes[] = {"1", "31", "33"};
   return fmt::format("\x1b[{}m{}\x1b[0m", codes[static_cast<int>(style)], text);
 }
 
 void show_status(const std::string& text) {
+  if (quiet) return;
   const std::lock_guard lock(stderr_mutex);
   if (!status.empty() || !text.empty()) std::fputs(("\r\x1b[K" + text).c_str(), stderr);
   status = text;
@@ -78,6 +80,10 @@ void print(const std::string& text) {
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
     throw IoError(fmt::format("standard output: {}", std::strerror(errno)));
   }
+}
+
+void print_json(const nlohmann::ordered_json& value) {
+  print(value.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
 }
 
 }  // namespace tandem

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdio>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 namespace tandem {
@@ -15,7 +16,7 @@ bool is_quiet();
 bool is_terminal(std::FILE* stream);
 int terminal_width(std::FILE* stream);  // 80 if unknown
 
-enum class Style { bold, dim, red, yellow, green };
+enum class Style { bold, red, yellow };
 // `text` in that style if `stream` shows colours, else as it is.
 std::string styled(std::FILE* stream, Style style, const std::string& text);
 
@@ -29,5 +30,7 @@ void error(const std::string& sentence);
 
 // All of `text` to stdout. Throws IoError when it cannot be written (a full disk, a closed pipe).
 void print(const std::string& text);
+// A line of JSON; bytes of a path or a message that are no UTF-8 become U+FFFD.
+void print_json(const nlohmann::ordered_json& value);
 
 }  // namespace tandem

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <exception>
 #include <future>
 #include <nlohmann/json.hpp>
 
@@ -24,24 +25,18 @@ using Json = nlohmann::ordered_json;
 struct Options {
   TrainSettings settings;
   OutputOptions output;
-  std::string out, from;
+  std::string out, config;
   bool force = false, dry_run = false;
   bool network_given = false;  // by --model, --layers or --bn
 };
 
-int64_t count(const std::vector<Parameter>& parameters) {
-  int64_t n = 0;
-  for (const Parameter& p : parameters) n += p.tensor.numel();
-  return n;
-}
-
 std::string parameter_line(Module& model, const TrainSettings& s, const Dataset& data) {
-  const int64_t n = count(model.parameters());
+  const int64_t n = count_values(model.parameters());
   if (!s.bn) return fmt::format("{} without batch norm", group_digits(n));
   // Only to be counted, so its weights need not be drawn.
   const auto plain = build(without_batch_norm(s.layers), data.sample_shape(), {.init = Init::zeros()});
   return fmt::format("{} with batch norm, {} without\n            (no bias before a batch norm: its gradient is 0)",
-                     group_digits(n), group_digits(count(plain->parameters())));
+                     group_digits(n), group_digits(count_values(plain->parameters())));
 }
 
 std::string decay_line(const std::vector<Parameter>& parameters, const TrainSettings& s) {
@@ -70,25 +65,24 @@ std::string describe(Module& model, const TrainSettings& s, const Splits& data) 
 }
 
 // With --from, the network is the file's; flags that name another one are a contradiction.
-void take_network(Options& options) {
-  TrainSettings& s = options.settings;
-  const TrainSettings saved = network_of(options.from);
-  if (options.network_given) {
-    const TrainSettings asked = resolve(s);
-    const std::string text = build(asked.layers, {28, 28, 1})->text();
-    if (text != saved.layers) {
+void take_network(TrainSettings& s, const ModelFile& file, bool network_given) {
+  const std::string layers = file.model->text();
+  if (network_given) {
+    const std::string asked = build(resolve(s).layers, file.input)->text();
+    if (asked != layers) {
       throw UsageError(
           fmt::format("--from {}: expected the network asked for, \"{}\", the file holds \"{}\"; leave out "
                       "--model, --layers and --bn",
-                      options.from, text, saved.layers));
+                      s.from, asked, layers));
     }
   }
-  s.model = saved.model;
-  s.bn = saved.bn;
-  s.layers = saved.layers;
+  s.model = file.network;
+  s.bn = true;
+  s.layers = layers;
+  s.from_sha256 = file.sha256;
 }
 
-// Logs, shows progress and listens for signals.
+// Logs, shows progress and listens for signals. A log that cannot be written ends the run as a signal does.
 class Watcher : public TrainObserver {
  public:
   Watcher(RunDir& dir, const TrainSettings& settings) : dir_(dir), log_(dir.path(), settings.log_every) {}
@@ -96,24 +90,44 @@ class Watcher : public TrainObserver {
   void on_start(int64_t steps) override { progress_ = std::make_unique<Progress>(steps); }
   void on_step(const StepRecord& r) override {
     dir_.keep();
-    log_.step(r);
+    log([&] { log_.step(r); });
     smooth_ = r.step == 1 ? r.loss : 0.95 * smooth_ + 0.05 * r.loss;
     progress_->update(r.step, fmt::format("loss {:.4f}", smooth_));
   }
   void on_validation(const ValidationRecord& r) override {
-    log_.validation(r);
+    log([&] { log_.validation(r); });
     notice(fmt::format("epoch {:<6.4g} step {:<7} loss {:.4f}   validation loss {:.4f}  accuracy {:.2f} %", r.epoch,
                        r.step, smooth_, r.validation.loss, 100 * r.validation.accuracy));
   }
-  bool should_stop() override { return signals_.stopped(); }
+  bool should_stop() override { return signals_.stopped() || failure_; }
 
-  MetricsLog& log() { return log_; }
+  void on_end() {
+    progress_.reset();
+    log([&] { log_.flush(); });
+  }
+  void on_test(const TrainResult& result, const Evaluation& test) {
+    log([&] { log_.test(result, test); });
+  }
   int signal() const { return signals_.signal(); }
-  void end_progress() { progress_.reset(); }
+  void rethrow() const {
+    if (failure_) std::rethrow_exception(failure_);
+  }
 
  private:
+  // Nothing is logged after an error: what is there stays without a gap.
+  template <class Write>
+  void log(Write write) {
+    if (failure_) return;
+    try {
+      write();
+    } catch (const IoError&) {
+      failure_ = std::current_exception();
+    }
+  }
+
   RunDir& dir_;
   MetricsLog log_;
+  std::exception_ptr failure_;
   StopOnSignal signals_;
   std::unique_ptr<Progress> progress_;
   double smooth_ = 0;  // the loss, averaged over about 20 steps, for the eye
@@ -122,7 +136,9 @@ class Watcher : public TrainObserver {
 Json result_json(const TrainResult& r, const Evaluation& test, Module& model, const TrainSettings& s,
                  const Splits& data) {
   const auto or_null = [](const Evaluation& e, double value) { return e.count > 0 ? Json(value) : Json(); };
-  Json json = {{"status", r.diverged      ? "diverged"
+  Json json = {{"tool", "tandem"},
+               {"command", "train"},
+               {"status", r.diverged      ? "diverged"
                           : r.interrupted ? "interrupted"
                                           : "finished"},
                {"dataset", data.train.name},
@@ -133,27 +149,34 @@ Json result_json(const TrainResult& r, const Evaluation& test, Module& model, co
                {"test_loss", or_null(test, test.loss)},
                {"validation_accuracy", or_null(r.validation, r.validation.accuracy)},
                {"validation_loss", or_null(r.validation, r.validation.loss)},
-               {"train_loss", r.train_loss},
+               {"train_loss", r.train_loss ? Json(*r.train_loss) : Json()},
                {"steps", r.steps},
                {"model_step", r.model_step},
                {"epochs", r.epochs},
                {"seconds", r.seconds},
-               {"parameters", count(model.parameters())}};
+               {"parameters", count_values(model.parameters())}};
   if (r.diverged) json["message"] = r.message;
   return json;
 }
 
 int run(Options options) {
   use_device(options.settings);
-  if (!options.from.empty()) take_network(options);
-  TrainSettings s = resolve(options.settings);
-  const Splits data = load_data(s);
-  s.dataset = data.train.name;
-  const auto model = make_model(s, data.train);
-  if (!options.from.empty()) load(*model, model_path(options.from));
+  std::optional<ModelFile> from;
+  if (!options.settings.from.empty()) {
+    from = open_model(options.settings.from);
+    take_network(options.settings, *from, options.network_given);
+  }
+  const TrainSettings asked = resolve(options.settings);
+  const Splits data = load_data(asked);
   if (!data.notice.empty()) notice(data.notice);
+  if (from) require_fit(*from, data.train);
+  const TrainSettings s = resolve(asked, data.train);
+  const auto model = make_model(s, data.train);
+  if (from) model->load_state_dict(from->model->state_dict(), true, from->path);
+  check_training(*model, data, s);
   if (options.dry_run) {
-    print(options.output.json ? to_json(s).dump() + "\n" : describe(*model, s, data));
+    options.output.json ? print_json(to_json(s))
+                        : print(describe(*model, s, data) + "settings    " + to_json(s).dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
     return kOk;
   }
 
@@ -164,22 +187,22 @@ int run(Options options) {
   auto environment_written = std::async(std::launch::async, [&] { dir.write_json("env.json", environment(data)); });
   Watcher watcher(dir, s);
   const TrainResult result = train(*model, data, s, watcher);
-  watcher.end_progress();
+  dir.keep();
+  watcher.on_end();
   if (result.interrupted)
     notice(fmt::format("stopped after step {}; saving and testing (interrupt again to quit)", result.steps));
-  watcher.log().flush();
   save_model(*model, dir.file("model.safetensors"), s, data.train);
   environment_written.get();
 
   Evaluation test;
   if (!result.diverged) {
     test = evaluate(*model, data.test, s);
-    watcher.log().test(result, test);
+    watcher.on_test(result, test);
   }
   Json json = result_json(result, test, *model, s, data);
   dir.write_json("RESULT.json", json);
   json["out"] = dir.path();
-  if (options.output.json) print(json.dump() + "\n");
+  if (options.output.json) print_json(json);
   if (result.diverged) throw DivergedError(result.message + "; logs are in " + dir.path());
   if (!options.output.json) {
     print(fmt::format("{}: test accuracy {} on {}, loss {:.4f}, {} steps in {:.1f} s\nrun:  {}\n",
@@ -187,6 +210,7 @@ int run(Options options) {
                       styled(stdout, Style::bold, fmt::format("{:.2f} %", 100 * test.accuracy)), data.test.name,
                       test.loss, result.steps, result.seconds, dir.path()));
   }
+  watcher.rethrow();
   return result.interrupted ? 128 + watcher.signal() : kOk;
 }
 
@@ -202,16 +226,19 @@ void add_train(CLI::App& program, Action& action) {
       "  tandem train --from runs/mine --epochs 1      go on from trained weights\n");
   add_model_options(*command, o->settings);
   add_on_off(*command, "--bn", o->settings.bn, "with or without the network's batch norms")->group("Network");
-  add_text(*command, "--from", o->from, "FILE", "start from the weights of a model file or run")->group("Network");
+  add_text(*command, "--from", o->settings.from, "FILE", "start from the weights of a model file or run")->group("Network");
   add_data_options(*command, o->settings);
   add_training_options(*command, o->settings);
   add_seed(*command, o->settings);
   add_device_options(*command, o->settings);
+  add_dtype(*command, o->settings);
   add_text(*command, "-o,--out", o->out, "DIR", "the run directory")->default_str("runs/TIME_DATA-MODEL-ARM_sSEED");
   command->add_flag("--force", o->force, "replace an earlier run in --out");
-  command->add_flag("--dry-run", o->dry_run, "describe the run, do nothing");
+  command->add_flag("--dry-run", o->dry_run, "check and describe the run, do nothing");
   add_output_options(*command, o->output);
+  add_config(*command, o->config);
   command->callback([=, &action] {
+    take_defaults(*command, o->config);
     for (const char* flag : {"--model", "--layers", "--bn"}) o->network_given |= command->count(flag) > 0;
     action = [o] { return run(*o); };
   });

@@ -3,13 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <future>
 
+#include "clock.h"
 #include "tandem/core/autograd.h"
 #include "tandem/core/ops.h"
 #include "tandem/core/text.h"
+#include "tandem/core/threads.h"
 #include "tandem/data/digits.h"
 #include "tandem/data/mnist.h"
 #include "tandem/layers/build.h"
@@ -18,8 +19,6 @@
 
 namespace tandem {
 namespace {
-
-Dtype parse_dtype(const std::string& name) { return name == "float64" ? Dtype::float64 : Dtype::float32; }
 
 std::unique_ptr<Optimizer> make_optimizer(Module& model, const TrainSettings& s) {
   const Decay decay = s.decay == "all" ? Decay::all : Decay::weights;
@@ -83,21 +82,27 @@ class Training {
         loader_(make_loader(data.train, settings)),
         total_(total_steps(loader_, settings)),
         schedule_(make_schedule(settings, total_)),
-        optimizer_(make_optimizer(model, settings)) {}
+        optimizer_(make_optimizer(model, settings)) {
+    if (settings.warmup > total_) {
+      throw UsageError(fmt::format("--warmup: expected at most the {} steps of this run, got {}", total_,
+                                   settings.warmup));
+    }
+    schedule_.factor(0);  // throws for settings out of range
+  }
 
   TrainResult run() {
-    const auto start = std::chrono::steady_clock::now();
+    const auto start = Clock::now();
     const int64_t every = settings_.eval_every > 0 ? settings_.eval_every : loader_.batches();
     model_.train();
     last_good_ = copy_state(model_);
     observer_.on_start(total_);
     while (result_.steps < total_ && !result_.interrupted && !result_.diverged) {
       step();
-      const bool due = result_.steps % every == 0 || result_.steps == total_;
-      if (due && !result_.diverged) validate();
-      result_.interrupted = !result_.diverged && observer_.should_stop();
+      if (result_.diverged) break;
+      result_.interrupted = observer_.should_stop();
+      if (result_.interrupted || result_.steps % every == 0 || result_.steps == total_) validate();
     }
-    result_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    result_.seconds = seconds_since(start);
     return result_;
   }
 
@@ -157,6 +162,14 @@ class Training {
 
 }  // namespace
 
+Dtype parse_dtype(const std::string& name) { return name == "float64" ? Dtype::float64 : Dtype::float32; }
+
+int64_t count_values(const std::vector<Parameter>& parameters) {
+  int64_t n = 0;
+  for (const Parameter& p : parameters) n += p.tensor.numel();
+  return n;
+}
+
 TrainSettings resolve(TrainSettings s) {
   if (s.layers.empty()) s.layers = model_text(s.model, s.bn).layers;
   const std::string plain = without_batch_norm(s.layers);
@@ -167,6 +180,25 @@ TrainSettings resolve(TrainSettings s) {
   if (!s.epochs && s.max_steps == 0) s.epochs = 3;
   if (!s.weight_decay) s.weight_decay = s.optimizer == "adamw" ? 0.01 : 0;
   if (!s.lr) s.lr = s.optimizer != "sgd" ? 0.001 : convolutional ? 0.05 : 0.1;
+  if (s.optimizer == "sgd" && s.nesterov && s.momentum == 0) {
+    throw UsageError("--nesterov: expected a --momentum above 0, got 0");
+  }
+  if (s.schedule == "one-cycle" && s.warmup > 0) {
+    throw UsageError(fmt::format("--warmup: expected 0 with --schedule one-cycle, which warms up by itself, got {}",
+                                 s.warmup));
+  }
+  return s;
+}
+
+TrainSettings resolve(TrainSettings asked, const Dataset& train) {
+  TrainSettings s = resolve(std::move(asked));
+  const DataLoader loader = make_loader(train, s);
+  const int64_t total = total_steps(loader, s);
+  s.dataset = train.name;
+  if (!s.epochs) s.epochs = (total + loader.batches() - 1) / loader.batches();
+  if (s.eval_every == 0) s.eval_every = loader.batches();
+  if (s.step_size == 0) s.step_size = std::max<int64_t>(1, total / 3);
+  s.threads = threads();
   return s;
 }
 
@@ -251,6 +283,16 @@ Evaluation evaluate(Module& model, const Dataset& data, const TrainSettings& s) 
   e.loss /= static_cast<double>(e.count);
   e.accuracy = static_cast<double>(e.correct) / static_cast<double>(e.count);
   return e;
+}
+
+void check_training(const Module& model, const Splits& data, const TrainSettings& settings) {
+  const auto copy = model.clone();
+  TrainObserver nobody;
+  const Training checked(*copy, data, settings, nobody);
+  const DataLoader loader = make_loader(data.train, settings);
+  const NoGrad no_grad;
+  copy->train();
+  (*copy)(loader.batch(0, settings.last_batch == "keep" ? loader.batches() - 1 : 0).x);  // the smallest
 }
 
 TrainResult train(Module& model, const Splits& data, const TrainSettings& settings, TrainObserver& observer) {

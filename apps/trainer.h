@@ -44,6 +44,7 @@ struct TrainSettings {
   int64_t step_size = 0;            // step schedule: steps between drops; 0: a third of all
   double gamma = 0.1;               // step schedule: factor of a drop
 
+  std::string from, from_sha256;  // the model file whose values it starts from, if any
   uint64_t seed = 1;
   int64_t eval_every = 0;  // steps between validations; 0: once an epoch. The last step always has one
   int64_t log_every = 10;  // steps between records of the training loss
@@ -54,7 +55,7 @@ struct TrainSettings {
 };
 
 // Fills what is unset: layers, batch_size, lr, weight_decay, epochs; takes the batch norms out of layers if bn is off,
-// and turns bn off if there are none. Throws ValueError.
+// and turns bn off if there are none. Throws ValueError, and UsageError for flags that contradict each other.
 TrainSettings resolve(TrainSettings settings);
 
 struct Splits {
@@ -63,6 +64,12 @@ struct Splits {
 };
 // Throws DataError when the data set that was named is missing or corrupt.
 Splits load_data(const TrainSettings& settings);
+
+Dtype parse_dtype(const std::string& name);  // "float32" or "float64"
+int64_t count_values(const std::vector<Parameter>& parameters);
+
+// resolve() and what depends on the data and the machine: the data set's name, epochs, eval_every, step_size, threads.
+TrainSettings resolve(TrainSettings settings, const Dataset& train);
 
 // A fresh model for these images and classes, on the settings' device. Throws ValueError, ShapeError.
 std::unique_ptr<Sequential> make_model(const TrainSettings& settings, const Dataset& data);
@@ -113,12 +120,17 @@ struct TrainResult {
   int64_t model_step = 0;  // the step whose values the model holds: `steps`, unless it diverged
   double epochs = 0;
   double seconds = 0;     // training and validation
-  double train_loss = 0;  // mean over the steps of the last epoch
+  std::optional<double> train_loss;  // mean over the steps of the last epoch; none if there were no steps
   Evaluation validation;  // the last one; count is 0 if there was none
 };
 
+// Throws what train() would throw before its first step is done: UsageError, ValueError or ShapeError for settings
+// that do not fit each other, the data or the model (a batch too small for a batch norm). Changes nothing.
+void check_training(const Module& model, const Splits& data, const TrainSettings& settings);
+
 // Trains `model` in place; testing it is left to evaluate(model, data.test, settings). When a loss is not finite,
-// training stops there and the model gets back the values of its last finite validation (or of its start).
+// training stops there and the model gets back the values of its last finite validation (or of its start). A run that
+// is interrupted is validated once more, so that what it leaves is known to be finite.
 TrainResult train(Module& model, const Splits& data, const TrainSettings& settings, TrainObserver& observer);
 
 }  // namespace tandem

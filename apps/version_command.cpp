@@ -15,28 +15,15 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// Why CUDA cannot be used here; empty if it can.
-std::string cuda_fault() {
-  try {
-    require_device(Device::cuda());
-    return "";
-  } catch (const DeviceError& e) {
-    const std::string sentence = e.what(), prefix = "cuda: ";
-    return sentence.starts_with(prefix) ? sentence.substr(prefix.size()) : sentence;
-  }
-}
-
 int print_version(const OutputOptions& output) {
   const std::string fault = cuda_fault();
   if (output.json) {
-    print(Json({{"version", version()},
+    print_json({{"version", version()},
                 {"commit", commit()},
                 {"compiler", compiler()},
                 {"cpu_path", cpu_path()},
                 {"blas", blas_description()},
-                {"cuda", fault.empty()}})
-              .dump() +
-          "\n");
+                {"cuda", fault.empty()}});
   } else {
     print(fmt::format("tandem {}\ncommit    {}\ncompiler  {}\nCPU path  {}\nBLAS      {}\nCUDA      {}\n", version(),
                       commit(), compiler(), cpu_path(), blas_description(), fault.empty() ? "on" : "off"));
@@ -54,7 +41,7 @@ int print_devices(const OutputOptions& output) {
                       {"cores", available_cores()},
                       {"cpu_path", cpu_path()},
                       {"blas", blas_description()}};
-    print(Json({{"devices", {cpu, cuda}}}).dump() + "\n");
+    print_json({{"devices", {cpu, cuda}}});
   } else {
     print(fmt::format("cpu    {} cores, {} kernels, {}\ncuda   {}\n", available_cores(), cpu_path(), blas_description(),
                       fault.empty() ? "available" : fault));

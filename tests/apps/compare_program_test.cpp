@@ -3,6 +3,8 @@
 
 #include <chrono>
 #include <cmath>
+#include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <sstream>
@@ -95,15 +97,29 @@ TEST_CASE("compare trains both arms alike and proves it") {
   CHECK(difference.at("interval95").at(0).get<double>() < mean);
   CHECK(difference.at("per_seed").size() == 3);
 
-  CHECK(files_in(place.dir.file("run")) == std::vector<std::string>{"RESULT.json", "report.html", "seed1_bn",
-                                                                    "seed1_plain", "seed2_bn", "seed2_plain",
-                                                                    "seed3_bn", "seed3_plain"});
+  CHECK(files_in(place.dir.file("run")) ==
+        std::vector<std::string>{"RESULT.json", "config.json", "report.html", "seed1_bn", "seed1_plain", "seed2_bn",
+                                 "seed2_plain", "seed3_bn", "seed3_plain"});
+  const Outcome eval = tandem_program(place.dir, {"eval", "run/seed2_bn", "--data", "data", "--json"});
+  CHECK(eval.exit_code == 0);
+  CHECK(Json::parse(eval.out).at("accuracy") == seeds[1].at("bn").at("test_accuracy"));
+  const Json config = Json::parse(read_text(place.dir.file("run/seed2_plain/config.json")));
+  CHECK(config.at("seed") == 2);
+  CHECK(config.at("bn") == false);
+  CHECK(exists(place.dir.file("run/seed2_plain/env.json")));
   std::istringstream log(read_text(place.dir.file("run/seed2_bn/metrics.jsonl")));
   int validations = 0;
   for (std::string line; std::getline(log, line);) validations += Json::parse(line).at("split") == "validation";
   CHECK(validations == int(seeds[1].at("bn").at("curve").at("step").size()));
   CHECK_THAT(read_text(place.dir.file("run/report.html")),
              Contains("</html>") && Contains("with and without batch norm"));
+}
+
+TEST_CASE("compare --config does a comparison again") {
+  const Workplace place;
+  REQUIRE(place.compare({"--seeds", "2,5", "--max-steps", "20", "--clip", "1", "--out", "one"}).exit_code == 0);
+  REQUIRE(tandem_program(place.dir, {"compare", "--config", "one/config.json", "--out", "two"}).exit_code == 0);
+  CHECK(without_times(place.result("one")) == without_times(place.result("two")));
 }
 
 TEST_CASE("A comparison does not depend on threads or on what else is compared") {
@@ -151,7 +167,7 @@ TEST_CASE("The table of a comparison fits a terminal and one seed claims nothing
 TEST_CASE("A diverged arm is a result, not an error") {
   const Workplace place;
   const Outcome outcome =
-      place.compare({"--seeds", "1..2", "--max-steps", "60", "--lr", "1e12", "--out", "run", "--json"});
+      place.compare({"--seeds", "1..2", "--max-steps", "60", "--lr", "1e3", "--out", "run", "--json"});
   INFO(outcome.err);
   REQUIRE(outcome.exit_code == 0);
   const Json result = place.result("run");
@@ -170,7 +186,7 @@ TEST_CASE("A diverged arm is a result, not an error") {
 
 TEST_CASE("An interrupted comparison keeps the seeds that finished") {
   const Workplace place;
-  Program program(place.dir, place.command({"--seeds", "1..200", "--epochs", "2", "--out", "run"}));
+  Program program(place.dir, place.command({"--seeds", "1..200", "--epochs", "2", "--threads", "2", "--out", "run"}));
   for (int i = 0; i < 6000 && !exists(place.dir.file("run/seed3_bn/metrics.jsonl")); ++i)
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   program.signal(SIGINT);
@@ -210,5 +226,58 @@ TEST_CASE("compare refuses what it cannot do, in one sentence") {
   CHECK(read_text(place.dir.file("run/RESULT.json")) == before);
   REQUIRE(place.compare({"--seeds", "3", "--max-steps", "10", "--out", "run", "--force"}).exit_code == 0);
   CHECK(files_in(place.dir.file("run")) ==
-        std::vector<std::string>{"RESULT.json", "report.html", "seed3_bn", "seed3_plain"});
+        std::vector<std::string>{"RESULT.json", "config.json", "report.html", "seed3_bn", "seed3_plain"});
+}
+
+TEST_CASE("compare --force touches no run but those of the comparison it replaces") {
+  const Workplace place;
+  const std::vector<std::string> train = {"train",       "--dataset", "mnist",   "--data", "data",
+                                          "--max-steps", "2",         "--model", "w2",     "--out"};
+  const auto train_to = [&](const std::string& out) {
+    std::vector<std::string> words = train;
+    words.push_back(out);
+    REQUIRE(tandem_program(place.dir, words).exit_code == 0);
+    return read_text(place.dir.file(out + "/model.safetensors"));
+  };
+  const std::string a = train_to("runs/a");
+  const Outcome refused = place.compare({"--seeds", "1", "--max-steps", "10", "--out", "runs", "--force"});
+  CHECK(refused.exit_code == 1);
+  CHECK(read_text(place.dir.file("runs/a/model.safetensors")) == a);
+
+  REQUIRE(place.compare({"--seeds", "1", "--max-steps", "10", "--out", "runs/mine"}).exit_code == 0);
+  const std::string b = train_to("runs/mine/b");
+  std::ofstream(place.dir.file("runs/mine/seed1_bn/notes.txt")) << "mine";
+  const Outcome late = place.compare({"--seeds", "2", "--warmup", "99", "--max-steps", "10", "--out", "runs/mine", "--force"});
+  CHECK(late.exit_code == 2);
+  CHECK(exists(place.dir.file("runs/mine/seed1_plain/model.safetensors")));
+  REQUIRE(place.compare({"--seeds", "2", "--max-steps", "10", "--out", "runs/mine", "--force"}).exit_code == 0);
+  CHECK(read_text(place.dir.file("runs/mine/b/model.safetensors")) == b);
+  CHECK(files_in(place.dir.file("runs/mine/seed1_bn")) == std::vector<std::string>{"notes.txt"});
+  CHECK(!exists(place.dir.file("runs/mine/seed1_plain")));
+}
+
+TEST_CASE("A comparison that cannot go on keeps the seeds that finished") {
+  const Workplace place;
+  std::filesystem::create_directory(place.dir.file("run"));
+  std::ofstream(place.dir.file("run/RESULT.json")) << "{\"tool\": \"tandem\", \"command\": \"compare\"}";
+  std::ofstream(place.dir.file("run/seed3_plain")) << "no folder";
+  const Outcome outcome =
+      place.compare({"--seeds", "1..4", "--max-steps", "10", "--threads", "2", "--out", "run", "--force"});
+  CHECK(outcome.exit_code == 1);
+  CHECK_THAT(outcome.err, Contains("tandem: run directory run/seed3_plain: Not a directory\n"));
+  CHECK_THAT(outcome.out, Contains("Interrupted: 2 of 4 seeds finished."));
+  CHECK(place.result("run").at("seeds").size() == 2);
+  CHECK_THAT(read_text(place.dir.file("run/report.html")), Contains("</html>"));
+}
+
+TEST_CASE("A comparison in which every run diverged is exit code 5") {
+  const Workplace place;
+  const Outcome outcome = tandem_program(
+      place.dir, {"compare", "--dataset", "mnist", "--data", "data", "--layers",
+                  "dense:32:init=normal(0, 1e38),bn,dense:32:init=normal(0, 1e38),dense:10:init=normal(0, 1e38)",
+                  "--seeds", "1", "--max-steps", "10", "--out", "run"});
+  CHECK(outcome.exit_code == 5);
+  CHECK_THAT(outcome.err, Contains("tandem: every run diverged"));
+  CHECK_THAT(outcome.out, Contains("diverged in 1 of 1 seeds"));
+  CHECK(exists(place.dir.file("run/report.html")));
 }

@@ -93,7 +93,9 @@ TEST_CASE("Arms that do not start alike or see other batches are refused") {
   const Splits data = small_data();
   CompareObserver nobody;
   Comparison plan = plan_comparison(settings(), data);
-  CHECK(compare(plan, data, nobody).pairs.size() == 1);
+  Comparison finished = plan;
+  compare(finished, data, nobody);
+  CHECK(finished.pairs.size() == 1);
 
   SECTION("other initial weights") {
     plan.arms[1].settings.layers = "dense:16:init=glorot_normal,bn,relu,dense:10";
@@ -113,19 +115,22 @@ TEST_CASE("A run's first point at or above the target counts") {
   CHECK(first_reaching(run, 0.31)->step == 20);
   CHECK(first_reaching(run, 0.61) == nullptr);
   CHECK(first_reaching(ArmRun{}, 0.1) == nullptr);
+  ArmRun diverged = run;
+  diverged.diverged = true;
+  CHECK(first_reaching(diverged, 0.3) == nullptr);
 }
 
 TEST_CASE("An observer sees every run, and its errors end the comparison") {
   const Splits data = small_data();
   struct Counter : CompareObserver {
-    struct Steps : TrainObserver {
+    struct Steps : ArmObserver {
       explicit Steps(Counter& all) : all(all) {}
       void on_step(const StepRecord&) override {
         if (++all.steps == all.fail_at) throw IoError("disk full");
       }
       Counter& all;
     };
-    std::unique_ptr<TrainObserver> watch(uint64_t, const Arm&) override { return std::make_unique<Steps>(*this); }
+    std::unique_ptr<ArmObserver> watch(uint64_t, const Arm&) override { return std::make_unique<Steps>(*this); }
     void on_pair(const SeedPair&) override { ++pairs; }
     std::atomic<int> steps{0}, pairs{0};
     int fail_at = -1;
@@ -133,11 +138,28 @@ TEST_CASE("An observer sees every run, and its errors end the comparison") {
   CompareSettings s = settings();
   s.seeds = {1, 2, 3};
   Counter counter;
-  compare(plan_comparison(s, data), data, counter);
+  Comparison comparison = plan_comparison(s, data);
+  compare(comparison, data, counter);
   CHECK(counter.steps == 3 * 2 * 15);
   CHECK(counter.pairs == 3);
   Counter failing;
   failing.fail_at = 40;
-  CHECK(error_of([&] { compare(plan_comparison(s, data), data, failing); }) == "disk full");
+  Comparison cut = plan_comparison(s, data);
+  CHECK(error_of([&] { compare(cut, data, failing); }) == "disk full");
   CHECK(failing.steps < 3 * 2 * 15);
+  REQUIRE(cut.pairs.size() == size_t(failing.pairs));  // what had finished is kept
+  CHECK(cut.interrupted);
+  CHECK(cut.pairs.size() >= 1);
+}
+
+TEST_CASE("The A/A check is of the run that was planned") {
+  const Splits data = small_data();
+  CompareSettings s = settings();
+  s.training.warmup = 12;  // more than the steps of the check
+  Comparison comparison = plan_comparison(s, data);
+  CompareObserver nobody;
+  compare(comparison, data, nobody);
+  CHECK(comparison.aa_steps == 10);
+  CHECK(comparison.aa_difference == 0);
+  CHECK(comparison.pairs.size() == 1);
 }

@@ -1,6 +1,7 @@
 // The files of a run that other programs read: JSON lines and CSV.
 #include "metrics.h"
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -27,6 +28,12 @@ TEST_CASE("A metric is one JSON object and one CSV row") {
   CHECK(csv_line(m) == "40,0.1,train,0.30000000000000004,0.5,1e-05,1.235\n");
   CHECK(std::string(kCsvHeader) == "step,epoch,split,loss,accuracy,lr,time\n");
   CHECK(nlohmann::json::parse(json_line(m)).at("loss").get<double>() == m.loss);
+}
+
+TEST_CASE("A loss that is no number is null in JSON and nothing in CSV") {
+  const Metric m{40, 0.1, "train", -std::nan(""), 0.5, 0.5, 1};
+  CHECK(nlohmann::json::parse(json_line(m)).at("loss").is_null());
+  CHECK(csv_line(m) == "40,0.1,train,,0.5,0.5,1.000\n");
 }
 
 TEST_CASE("Training steps are averaged over log_every of them, and none is lost") {

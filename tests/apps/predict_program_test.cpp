@@ -8,7 +8,9 @@
 #include "../catch.hpp"
 #include "program.h"
 #include "tandem/core/file.h"
+#include "tandem/core/safetensors.h"
 #include "tandem/data/digits.h"
+#include "tandem/layers/build.h"
 
 using namespace tandem;
 using namespace tandem::test;
@@ -212,6 +214,44 @@ TEST_CASE("Model files that are damaged or no model are exit code 4 for every co
     }
   }
   CHECK(!exists(place.dir.file("again")));
+}
+
+TEST_CASE("Model files of another network or data set are refused by every command that cannot use them") {
+  const Workplace place;
+  const SafeTensors good = read_safetensors(place.dir.file("run/model.safetensors"));
+  const auto write = [&](const std::string& name, const std::string& key, const std::string& value) {
+    SafeTensors file = good;
+    file.metadata[key] = value;
+    write_safetensors(place.dir.file(name), file);
+  };
+  write("layers.st", "layers", "dense:32,rleu,dense:10");
+  write("model.st", "model", "w9");
+  write("input.st", "input_shape", "[14, 56, 1]");
+  write("digits.st", "dataset", "my digits");
+  {
+    const auto model = build("flatten,dense:5", {28, 28, 1});
+    save(*model, place.dir.file("five.st"), {{"input_shape", "[28, 28, 1]"}, {"dataset", "mnist"}});
+    const auto flat = build("dense:10", {784});
+    save(*flat, place.dir.file("flat.st"), {{"input_shape", "[784]"}, {"dataset", "mnist"}});
+  }
+  const auto refused = [&](std::vector<std::string> words, int code, const std::string& sentence) {
+    const Outcome outcome = place.run(words);
+    INFO(words[0] << " " << words[1] << ": " << outcome.err);
+    CHECK(outcome.exit_code == code);
+    CHECK_THAT(outcome.err, Contains(sentence));
+  };
+  const std::string image = "data/mnist/t10k-images-idx3-ubyte";
+  for (const std::string name : {"layers.st", "model.st", "input.st", "five.st", "flat.st"}) {
+    refused({"train", "--from", name, "--data", "data", "--out", "again"}, 4, name);
+    refused({"eval", name, "--data", "data"}, 4, name);
+  }
+  for (const std::string name : {"layers.st", "model.st", "flat.st"}) refused({"predict", name, image}, 4, name);
+  CHECK(!exists(place.dir.file("again")));
+  refused({"eval", "five.st", "--data", "data"}, 4,
+          "five.st: expected a model from [28, 28, 1] to at least [10], for mnist, got one from [28, 28, 1] to [5]");
+  refused({"eval", "digits.st", "--data", "data"}, 2,
+          "--dataset: expected mnist, fashion-mnist or digits, as digits.st was trained on 'my digits'");
+  CHECK(place.run({"eval", "digits.st", "--data", "data", "--dataset", "mnist"}).exit_code == 0);
 }
 
 TEST_CASE("inspect lists metadata, tensors and layers") {

@@ -71,6 +71,8 @@ Program::Program(const TempDir& folder, const std::vector<std::string>& argument
   }
   redirect(options.out_path.empty() ? log_ + ".out" : options.out_path, STDOUT_FILENO);
   redirect(log_ + ".err", STDERR_FILENO);
+  int ends[2];
+  if (options.broken_pipe && (pipe(ends) != 0 || dup2(ends[1], STDOUT_FILENO) < 0 || close(ends[0]) != 0)) _exit(126);
   if (theirs >= 0 && dup2(theirs, STDERR_FILENO) < 0) _exit(126);
   limit(RLIMIT_FSIZE, options.max_file_size);
   limit(RLIMIT_AS, options.max_memory);

@@ -20,6 +20,7 @@ struct ProgramOptions {
   std::map<std::string, std::string> environment{};  // added to a bare one
   uint64_t max_file_size = 0, max_memory = 0;        // bytes; 0: no limit
   std::string out_path{};                            // stdout goes there instead
+  bool broken_pipe = false;                          // stdout is a pipe that nobody reads
   bool terminal = false;                             // stderr is a terminal of 80 columns
 };
 

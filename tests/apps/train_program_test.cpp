@@ -11,6 +11,7 @@
 
 #include "../catch.hpp"
 #include "program.h"
+#include "tandem/core/hash.h"
 #include "tandem/core/safetensors.h"
 
 using namespace tandem;
@@ -93,8 +94,12 @@ TEST_CASE("A run directory holds all that was said and learned") {
   CHECK(config.at("seed") == 7);
   CHECK(config.at("lr") == 0.1);
   CHECK(config.at("layers") == "dense:32,bn,relu,dense:10");
+  for (const char* resolved : {"threads", "eval_every", "step_size", "epochs", "batch_size"})
+    CHECK(config.at(resolved).get<int>() > 0);
+  CHECK(config.at("from").is_null());
   const Json env = Json::parse(read_text(place.dir.file("run/env.json")));
   CHECK(env.at("dataset").at("train") == 1100);
+  for (const char* key : {"build_type", "build_flags", "cuda"}) CHECK(env.contains(key));
   CHECK(env.at("dataset").at("train_sha256").get<std::string>().size() == 64);
 
   const std::vector<Json> metrics = place.metrics("run");
@@ -152,6 +157,58 @@ TEST_CASE("A finished run is not overwritten unless asked, and then only its own
   REQUIRE(place.train({"--max-steps", "4", "--out", "run", "--force"}).exit_code == 0);
   CHECK(place.result("run").at("steps") == 4);
   CHECK(read_text(place.dir.file("run/notes.txt")) == "mine");
+}
+
+TEST_CASE("A run that is refused leaves the run it would have replaced as it was") {
+  const Workplace place;
+  REQUIRE(place.train({"--max-steps", "3", "--out", "run"}).exit_code == 0);
+  const auto before = files_in(place.dir.file("run"));
+  const std::string model = place.model("run");
+  const std::vector<std::vector<std::string>> wrong = {{"--warmup", "1000"},
+                                                       {"--batch-size", "1"},
+                                                       {"--nesterov", "--momentum", "0"},
+                                                       {"--last-batch", "keep", "--batch-size", "1099"},
+                                                       {"--from", "run", "--warmup", "1000"}};
+  for (std::vector<std::string> words : wrong) {
+    if (words[0] == "--from") {
+      words.insert(words.begin(), {"train", "--dataset", "mnist", "--data", "data"});
+    } else {
+      words = place.command(words);
+    }
+    words.insert(words.end(), {"--out", "run", "--force"});
+    const Outcome outcome = tandem_program(place.dir, words);
+    INFO(outcome.err);
+    CHECK(outcome.exit_code == 2);
+    CHECK(files_in(place.dir.file("run")) == before);
+    CHECK(place.model("run") == model);
+  }
+  // A run that fails after it was given the folder, but before its first step.
+  const Outcome failed = place.train({"--out", "run", "--force"}, {.max_file_size = 20});
+  CHECK(failed.exit_code == 1);
+  CHECK(files_in(place.dir.file("run")) == before);
+  CHECK(place.model("run") == model);
+
+  CHECK(tandem_program(place.dir, {"train", "--dataset", "mnist", "--data", "data", "--max-steps", "1", "--from", "run",
+                                   "--out", "run", "--force"})
+            .exit_code == 0);
+  CHECK(files_in(place.dir.file("run")).size() == before.size());
+}
+
+TEST_CASE("train --force replaces a run and nothing that only looks like one") {
+  const Workplace place;
+  std::filesystem::create_directory(place.dir.file("mine"));
+  std::ofstream(place.dir.file("mine/config.json")) << "{\"layers\": 3}";
+  const Outcome outcome = place.train({"--max-steps", "3", "--out", "mine", "--force"});
+  CHECK(outcome.exit_code == 1);
+  CHECK_THAT(outcome.err, Contains("tandem: run directory mine: expected an empty folder, it holds files that are no "
+                                   "run's; choose another --out\n"));
+  CHECK(files_in(place.dir.file("mine")) == std::vector<std::string>{"config.json"});
+
+  REQUIRE(place.train({"--max-steps", "3", "--out", "run"}).exit_code == 0);
+  std::filesystem::remove(place.dir.file("run/RESULT.json"));  // as if it had been killed
+  std::ofstream(place.dir.file("run/model.safetensors.part-123")) << "half";
+  CHECK(place.train({"--max-steps", "3", "--out", "run", "--force"}).exit_code == 0);
+  CHECK(!exists(place.dir.file("run/model.safetensors.part-123")));
 }
 
 TEST_CASE("Runs without --out get folders of their own, even at once") {
@@ -227,6 +284,18 @@ TEST_CASE("A diverging run stops at once, keeps the last good model, and says so
   CHECK(all_finite(place.dir.file("run/model.safetensors")));
 }
 
+TEST_CASE("A run that diverges at its first step leaves what its message names") {
+  const Workplace place;
+  // Weights so large that the very first loss is infinite: there is no first step.
+  const Outcome outcome =
+      tandem_program(place.dir, {"train", "--dataset", "mnist", "--data", "data", "--layers",
+                                 "dense:32:init=normal(0, 1e38),dense:32:init=normal(0, 1e38),dense:10", "--out", "run"});
+  CHECK(outcome.exit_code == 5);
+  CHECK_THAT(outcome.err, Contains("the loss of step 1 is") && Contains("; logs are in run\n"));
+  CHECK(place.result("run").at("steps") == 0);
+  CHECK(place.result("run").at("train_loss").is_null());
+}
+
 TEST_CASE("train --from goes on from the weights of a file") {
   const Workplace place;
   REQUIRE(place.train({"--epochs", "3", "--out", "first"}).exit_code == 0);
@@ -239,6 +308,11 @@ TEST_CASE("train --from goes on from the weights of a file") {
   CHECK(place.metrics("second")[0].at("loss").get<double>() < 0.6 * place.metrics("first")[0].at("loss").get<double>());
   CHECK(Json::parse(read_text(place.dir.file("second/config.json"))).at("layers") ==
         "flatten,dense:32:bias=off,bn,relu,dense:10");
+  const Json second = Json::parse(read_text(place.dir.file("second/config.json")));
+  CHECK(second.at("from") == "first");
+  const std::string model = place.model("first");
+  CHECK(second.at("from_sha256") == sha256(model.data(), model.size()));
+  CHECK(second.at("epochs") == 1);
   CHECK(from({"--out", "third", "--layers", "dense:32,bn,relu,dense:10"}).exit_code == 0);
   const Outcome conflict = from({"--out", "fourth", "--model", "w2"});
   CHECK(conflict.exit_code == 2);
@@ -255,6 +329,46 @@ TEST_CASE("train --dry-run describes the run and does nothing") {
     CHECK_THAT(outcome.out, Contains(text));
   }
   CHECK(files_in(place.dir.path()) == std::vector<std::string>{"data"});
+}
+
+TEST_CASE("train --config does a run again, and flags go before the environment, and that before the file") {
+  const Workplace place;
+  REQUIRE(place.train({"--max-steps", "30", "--optimizer", "adamw", "--nesterov", "--seed", "9", "--bn", "off", "--out",
+                       "first"})
+              .exit_code == 0);
+  REQUIRE(tandem_program(place.dir, {"train", "--config", "first/config.json", "--out", "again"}).exit_code == 0);
+  CHECK(place.model("again") == place.model("first"));
+  CHECK(read_text(place.dir.file("again/config.json")) == read_text(place.dir.file("first/config.json")));
+  const auto settings = [&](std::vector<std::string> words, const std::map<std::string, std::string>& environment) {
+    words.insert(words.begin(), {"train", "--config", "first/config.json", "--dry-run", "--json"});
+    const Outcome outcome = tandem_program(place.dir, words, {.environment = environment});
+    INFO(outcome.err);
+    REQUIRE(outcome.exit_code == 0);
+    return Json::parse(outcome.out);
+  };
+  const std::map<std::string, std::string> environment = {
+      {"TANDEM_LR", "0.25"}, {"TANDEM_MAX_STEPS", "7"}, {"TANDEM_BN", "on"}, {"TANDEM_DATA", "nowhere"}};
+  const Json mixed = settings({"--lr", "0.5", "--model", "mlp"}, environment);
+  CHECK(mixed.at("lr") == 0.5);
+  CHECK(mixed.at("max_steps") == 7);
+  CHECK(mixed.at("bn") == true);
+  CHECK(mixed.at("seed") == 9);
+  CHECK(mixed.at("model") == "mlp");
+  CHECK(settings({}, environment).at("lr") == 0.25);
+
+  const auto refused = [&](const std::string& text, const std::map<std::string, std::string>& environment) {
+    std::ofstream(place.dir.file("c.json")) << text;
+    const Outcome outcome =
+        tandem_program(place.dir, {"train", "--config", "c.json", "--out", "no"}, {.environment = environment});
+    CHECK(outcome.exit_code == 2);
+    CHECK(!exists(place.dir.file("no")));
+    return outcome.err;
+  };
+  CHECK(refused("{\"lr\": \"fast\"}", {}) == "tandem: --config c.json: --lr: expected a number of at least 0, got 'fast'\n");
+  CHECK(refused("{\"learning\": 1}", {}) == "tandem: --config c.json: train has no --learning\n");
+  CHECK(refused("[1]", {}) == "tandem: --config c.json: expected a JSON object such as a run's\n");
+  CHECK(refused("{}", {{"TANDEM_EPOCHS", "many"}}) ==
+        "tandem: TANDEM_EPOCHS: --epochs: expected an integer from 1 to 1000000, got 'many'\n");
 }
 
 TEST_CASE("Progress is plain lines when stderr is no terminal, and nothing after -q") {
@@ -306,6 +420,7 @@ TEST_CASE("A full disk is a sentence and exit code 1, and no file is half writte
   CHECK(model.exit_code == 1);
   CHECK_THAT(model.err, Contains("tandem: cannot write a/model.safetensors: File too large\n"));
   const auto files = files_in(place.dir.file("a"));
+  CHECK(!files.empty());
   for (const std::string& file : files) CHECK_THAT(file, !Contains("safetensors") && !Contains("RESULT"));
   CHECK(place.metrics("a").size() == 2 * 4);
 
@@ -314,6 +429,21 @@ TEST_CASE("A full disk is a sentence and exit code 1, and no file is half writte
   CHECK_THAT(log.err, Contains("File too large\n"));
   CHECK(place.metrics("b").size() > 20);  // parses: every line is whole
   CHECK(!exists(place.dir.file("b/RESULT.json")));
+}
+
+TEST_CASE("A log that cannot be written ends a run as a signal does, with everything else saved") {
+  const Workplace place;
+  const Outcome outcome =
+      tandem_program(place.dir,
+                     {"train", "--dataset", "mnist", "--data", "data", "--layers", "dense:10", "--epochs", "2000",
+                      "--log-every", "1", "--out", "run"},
+                     {.max_file_size = 40'000});
+  CHECK(outcome.exit_code == 1);
+  CHECK_THAT(outcome.err, Contains("tandem: cannot write run/") && Contains(": File too large\n"));
+  CHECK_THAT(outcome.out, Contains("interrupted: test accuracy "));
+  CHECK(place.result("run").at("status") == "interrupted");
+  CHECK(place.metrics("run").size() > 100);
+  CHECK(tandem_program(place.dir, {"eval", "run", "--data", "data"}).exit_code == 0);
 }
 
 TEST_CASE("What cannot be done leaves no run directory behind") {
@@ -344,7 +474,11 @@ TEST_CASE("What cannot be done leaves no run directory behind") {
   const Outcome batch = place.train({"--batch-size", "1101"});
   CHECK(batch.exit_code == 2);
   CHECK_THAT(batch.err, Contains("--batch-size: expected at most the 1100 training images of mnist, got 1101"));
-  CHECK(place.train({"--warmup", "1000"}).exit_code == 2);
+  const Outcome warmup = place.train({"--warmup", "1000", "--out", "a/b/c"});
+  CHECK(warmup.exit_code == 2);
+  CHECK_THAT(warmup.err, Contains("tandem: --warmup: expected at most the 66 steps of this run, got 1000\n"));
+  const Outcome no_space = place.train({"--out", "a/b/c"}, {.max_file_size = 20});
+  CHECK(no_space.exit_code == 1);
   CHECK(files_in(place.dir.path()) == std::vector<std::string>{"data", "file"});
 }
 

@@ -69,13 +69,13 @@ TEST_CASE("An observer sees every step and every validation") {
   }
   CHECK(seen.validations[1].step == 24);
   CHECK(seen.validations[1].epoch == 2);
-  CHECK(std::abs(result.train_loss - last_epoch / 12) < 1e-12);
+  CHECK(std::abs(*result.train_loss - last_epoch / 12) < 1e-12);
   CHECK(result.steps == 36);
   CHECK(result.model_step == 36);
   CHECK(!result.interrupted);
   CHECK(!result.diverged);
   CHECK(result.validation.accuracy == seen.validations.back().validation.accuracy);
-  CHECK(result.train_loss < seen.steps[0].loss);
+  CHECK(*result.train_loss < seen.steps[0].loss);
 }
 
 TEST_CASE("A run that is asked to stop ends after that step") {
@@ -87,7 +87,7 @@ TEST_CASE("A run that is asked to stop ends after that step") {
   const TrainResult result = train(*model, data, s, seen);
   CHECK(result.interrupted);
   CHECK(result.steps == 5);
-  CHECK(result.validation.count == 0);
+  CHECK(result.validation.count == 100);  // of what it leaves
 }
 
 TEST_CASE("evaluate restores the mode, moves no stream and repeats itself") {
@@ -126,7 +126,7 @@ TEST_CASE("Two threads that train two models get what one after the other gets")
   CHECK(alone[0] != alone[1]);
 }
 
-TEST_CASE("A model that diverges gets back the values of its last finite validation") {
+TEST_CASE("A model that diverges gets back the values of its start, or of its last finite validation") {
   const Splits data = small_data();
   TrainSettings s = small_settings();
   s.bn = false;
@@ -142,6 +142,66 @@ TEST_CASE("A model that diverges gets back the values of its last finite validat
   CHECK(result.steps < 12);
   CHECK(state_bytes(*model) == before);
   CHECK_THAT(result.message, Catch::Matchers::Contains("training diverged: the "));
+}
+
+TEST_CASE("A model that diverges later, or is interrupted when it already has, gets back its last finite validation") {
+  const Splits data = small_data();
+  TrainSettings s = small_settings();
+  s.layers = "dense:24,dense:10";  // grows without bound
+  s.lr = 1e6;
+  s.schedule = "constant";
+  s.eval_every = 1;
+  s = resolve(s);
+  const auto model = make_model(s, data.train);
+  Recorder seen;
+  const TrainResult result = train(*model, data, s, seen);
+  REQUIRE(result.diverged);
+  REQUIRE(!seen.validations.empty());
+  CHECK(result.model_step == seen.validations.back().step);
+  CHECK(result.model_step > 0);
+  CHECK(evaluate(*model, data.validation, s).loss == seen.validations.back().validation.loss);
+
+  s.eval_every = 0;
+  const auto again = make_model(s, data.train);
+  const auto before = state_bytes(*again);
+  Recorder stopped;
+  stopped.stop_after = result.model_step + 1;  // its weights are not finite, though no loss has been so
+  const TrainResult cut = train(*again, data, s, stopped);
+  CHECK(cut.steps == stopped.stop_after);
+  CHECK(cut.diverged);
+  CHECK(cut.model_step == 0);
+  CHECK(state_bytes(*again) == before);
+}
+
+TEST_CASE("check_training refuses what train would refuse, and changes nothing") {
+  const Splits data = small_data();
+  TrainSettings s = resolve(small_settings());
+  const auto model = make_model(s, data.train);
+  const auto before = state_bytes(*model);
+  check_training(*model, data, s);
+  CHECK(state_bytes(*model) == before);
+  s.warmup = 37;
+  CHECK(error_of([&] { check_training(*model, data, s); }) ==
+        "--warmup: expected at most the 36 steps of this run, got 37");
+  s.warmup = 0;
+  s.batch_size = 1;
+  CHECK_THAT(error_of([&] { check_training(*model, data, s); }), Catch::Matchers::Contains("at least 2 values"));
+  s.batch_size = 399;
+  check_training(*model, data, s);
+  s.last_batch = "keep";
+  CHECK_THAT(error_of([&] { check_training(*model, data, s); }), Catch::Matchers::Contains("at least 2 values"));
+}
+
+TEST_CASE("resolve refuses flags that contradict each other") {
+  TrainSettings s;
+  s.schedule = "one-cycle";
+  s.warmup = 2;
+  CHECK(error_of([&] { resolve(s); }) ==
+        "--warmup: expected 0 with --schedule one-cycle, which warms up by itself, got 2");
+  s.warmup = 0;
+  s.nesterov = true;
+  s.momentum = 0;
+  CHECK(error_of([&] { resolve(s); }) == "--nesterov: expected a --momentum above 0, got 0");
 }
 
 TEST_CASE("resolve fills what depends on the network and the optimizer") {

@@ -23,6 +23,14 @@ const std::vector<Refusal> refusals = {
     {{}, 2, "expected a command; `tandem --help` lists them"},
     {{"trian"}, 2, "unknown command 'trian'; did you mean train?"},
     {{"qqqqqqqq"}, 2, "unknown command 'qqqqqqqq'; `tandem --help` lists them"},
+    {{"data"}, 2, "data: expected a command; `tandem data --help` lists them"},
+    {{"data", "fetchh"}, 2, "data: unknown command 'fetchh'; did you mean fetch?"},
+    {{"data", "fetch"}, 2, "fetch: expected NAME, got none; see `tandem data fetch -h`"},
+    {{"train", "--nesterov", "--momentum", "0"}, 2, "--nesterov: expected a --momentum above 0, got 0"},
+    {{"train", "--schedule", "one-cycle", "--warmup", "2"},
+     2,
+     "--warmup: expected 0 with --schedule one-cycle, which warms up by itself, got 2"},
+    {{"train", "--config", "nothing"}, 1, "cannot read nothing: No such file or directory"},
     {{"train", "--epoch", "3"}, 2, "train: unknown flag --epoch; did you mean --epochs?"},
     {{"train", "--batchsize=3"}, 2, "train: unknown flag --batchsize; did you mean --batch-size?"},
     {{"train", "--frobnicate"}, 2, "train: unknown flag --frobnicate; `tandem train --help` lists them"},
@@ -117,6 +125,15 @@ TEST_CASE("train --help names defaults and hides aliases, which work") {
   CHECK(settings.at("lr") == 0.25);
   CHECK(settings.at("weight_decay") == 0.001);
   CHECK(settings.at("threads") == 1);
+  const Outcome habits = tandem_program(
+      dir, {"train", "--dataset", "mnist", "--data_path", "data", "--dry-run", "--json", "--minibatch_size", "25",
+            "--learning_rate", "0.5", "--workers", "2", "--log-interval", "3", "--print-freq", "4"});
+  REQUIRE(habits.exit_code == 0);
+  const auto found = nlohmann::json::parse(habits.out);
+  CHECK(found.at("batch_size") == 25);
+  CHECK(found.at("lr") == 0.5);
+  CHECK(found.at("threads") == 2);
+  CHECK(found.at("log_every") == 4);
 }
 
 TEST_CASE("version and devices describe this build") {
@@ -139,6 +156,19 @@ TEST_CASE("A result that cannot be printed is a failure") {
   const Outcome outcome = tandem_program(dir, {"version"}, {.out_path = "/dev/full"});
   CHECK(outcome.exit_code == 1);
   CHECK(outcome.err == "tandem: standard output: No space left on device\n");
+}
+
+TEST_CASE("A pipe that nobody reads is a failure with a sentence, and JSON holds any path") {
+  const TempDir dir;
+  const Outcome outcome = tandem_program(dir, {"version"}, {.broken_pipe = true});
+  CHECK(outcome.exit_code == 1);
+  CHECK(outcome.err == "tandem: standard output: Broken pipe\n");
+
+  write_small_mnist(dir.file("data"), 600, 100);
+  const Outcome run = tandem_program(dir, {"train", "--dataset", "mnist", "--data", "data", "--layers", "dense:10",
+                                           "--max-steps", "1", "--out", "r\xff", "--json"});
+  CHECK(run.exit_code == 0);
+  CHECK(nlohmann::json::parse(run.out).at("out") == "r\xef\xbf\xbd");
 }
 
 TEST_CASE("Colours appear when asked for, and not elsewhere than on a terminal") {
