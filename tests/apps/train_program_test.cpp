@@ -1,18 +1,13 @@
 // tandem train as a user drives it: what a run leaves behind, and what happens when it is disturbed.
 #include <signal.h>
 
-#include <chrono>
 #include <cmath>
-#include <filesystem>
 #include <fstream>
-#include <nlohmann/json.hpp>
-#include <sstream>
-#include <thread>
 
 #include "../catch.hpp"
-#include "program.h"
 #include "tandem/core/hash.h"
 #include "tandem/core/safetensors.h"
+#include "train_workplace.h"
 
 using namespace tandem;
 using namespace tandem::test;
@@ -20,30 +15,6 @@ using Catch::Matchers::Contains;
 using Json = nlohmann::json;
 
 namespace {
-
-// A folder with a small data set and the arguments that train on it.
-struct Workplace {
-  TempDir dir;
-  Workplace() { write_small_mnist(dir.file("data/mnist"), 1200, 300); }
-
-  std::vector<std::string> command(const std::vector<std::string>& more) const {
-    std::vector<std::string> words = {
-        "train", "--dataset", "mnist", "--data", "data", "--layers", "dense:32,bn,relu,dense:10", "--batch-size", "50"};
-    words.insert(words.end(), more.begin(), more.end());
-    return words;
-  }
-  Outcome train(const std::vector<std::string>& more, const ProgramOptions& options = {}) const {
-    return tandem_program(dir, command(more), options);
-  }
-  Json result(const std::string& run) const { return Json::parse(read_text(dir.file(run + "/RESULT.json"))); }
-  std::vector<Json> metrics(const std::string& run) const {
-    std::vector<Json> records;
-    std::istringstream lines(read_text(dir.file(run + "/metrics.jsonl")));
-    for (std::string line; std::getline(lines, line);) records.push_back(Json::parse(line));
-    return records;
-  }
-  std::string model(const std::string& run) const { return read_text(dir.file(run + "/model.safetensors")); }
-};
 
 bool all_finite(const std::string& path) {
   for (const auto& [name, tensor] : read_safetensors(path).tensors) {
@@ -54,16 +25,10 @@ bool all_finite(const std::string& path) {
   return true;
 }
 
-void wait_for_file(const std::string& path, size_t size) {
-  for (int i = 0; i < 2000 && (!exists(path) || std::filesystem::file_size(path) < size); ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  }
-}
-
 }  // namespace
 
 TEST_CASE("A run directory holds all that was said and learned") {
-  const Workplace place;
+  const TrainWorkplace place;
   const Outcome outcome = place.train({"--epochs", "4", "--seed", "7", "--out", "run", "--json"});
   INFO(outcome.err);
   REQUIRE(outcome.exit_code == 0);
@@ -112,7 +77,7 @@ TEST_CASE("A run directory holds all that was said and learned") {
 }
 
 TEST_CASE("Without --dataset, MNIST is used where it is found, else the built-in digits, with a notice") {
-  const Workplace place;
+  const TrainWorkplace place;
   const std::vector<std::string> words = {"train", "--max-steps", "1", "--layers", "dense:10", "--out"};
   const auto run = [&](const std::string& out, const ProgramOptions& options) {
     std::vector<std::string> all = words;
@@ -129,7 +94,7 @@ TEST_CASE("Without --dataset, MNIST is used where it is found, else the built-in
 }
 
 TEST_CASE("The same seed gives the same bytes, on any number of threads and however often it is evaluated") {
-  const Workplace place;
+  const TrainWorkplace place;
   REQUIRE(place.train({"--epochs", "2", "--out", "a", "--threads", "1"}).exit_code == 0);
   REQUIRE(place.train({"--epochs", "2", "--out", "b", "--threads", "3"}).exit_code == 0);
   REQUIRE(place.train({"--epochs", "2", "--out", "c", "--eval-every", "3"}).exit_code == 0);
@@ -144,100 +109,8 @@ TEST_CASE("The same seed gives the same bytes, on any number of threads and howe
   CHECK(a == b);
 }
 
-TEST_CASE("A finished run is not overwritten unless asked, and then only its own files are") {
-  const Workplace place;
-  REQUIRE(place.train({"--max-steps", "3", "--out", "run"}).exit_code == 0);
-  std::ofstream(place.dir.file("run/notes.txt")) << "mine";
-  const std::string before = place.model("run");
-  const Outcome refused = place.train({"--max-steps", "4", "--out", "run"});
-  CHECK(refused.exit_code == 1);
-  CHECK_THAT(refused.err, Contains("tandem: run directory run: expected an empty folder, it holds a finished run; "
-                                   "choose another --out, or --force to replace it\n"));
-  CHECK(place.model("run") == before);
-  REQUIRE(place.train({"--max-steps", "4", "--out", "run", "--force"}).exit_code == 0);
-  CHECK(place.result("run").at("steps") == 4);
-  CHECK(read_text(place.dir.file("run/notes.txt")) == "mine");
-}
-
-TEST_CASE("A run that is refused leaves the run it would have replaced as it was") {
-  const Workplace place;
-  REQUIRE(place.train({"--max-steps", "3", "--out", "run"}).exit_code == 0);
-  const auto before = files_in(place.dir.file("run"));
-  const std::string model = place.model("run");
-  const std::vector<std::vector<std::string>> wrong = {{"--warmup", "1000"},
-                                                       {"--batch-size", "1"},
-                                                       {"--nesterov", "--momentum", "0"},
-                                                       {"--last-batch", "keep", "--batch-size", "1099"},
-                                                       {"--from", "run", "--warmup", "1000"}};
-  for (std::vector<std::string> words : wrong) {
-    if (words[0] == "--from") {
-      words.insert(words.begin(), {"train", "--dataset", "mnist", "--data", "data"});
-    } else {
-      words = place.command(words);
-    }
-    words.insert(words.end(), {"--out", "run", "--force"});
-    const Outcome outcome = tandem_program(place.dir, words);
-    INFO(outcome.err);
-    CHECK(outcome.exit_code == 2);
-    CHECK(files_in(place.dir.file("run")) == before);
-    CHECK(place.model("run") == model);
-  }
-  // A run that fails after it was given the folder, but before its first step.
-  const Outcome failed = place.train({"--out", "run", "--force"}, {.max_file_size = 20});
-  CHECK(failed.exit_code == 1);
-  CHECK(files_in(place.dir.file("run")) == before);
-  CHECK(place.model("run") == model);
-
-  CHECK(tandem_program(place.dir, {"train", "--dataset", "mnist", "--data", "data", "--max-steps", "1", "--from", "run",
-                                   "--out", "run", "--force"})
-            .exit_code == 0);
-  CHECK(files_in(place.dir.file("run")).size() == before.size());
-}
-
-TEST_CASE("train --force replaces a run and nothing that only looks like one") {
-  const Workplace place;
-  std::filesystem::create_directory(place.dir.file("mine"));
-  std::ofstream(place.dir.file("mine/config.json")) << "{\"layers\": 3}";
-  const Outcome outcome = place.train({"--max-steps", "3", "--out", "mine", "--force"});
-  CHECK(outcome.exit_code == 1);
-  CHECK_THAT(outcome.err, Contains("tandem: run directory mine: expected an empty folder, it holds files that are no "
-                                   "run's; choose another --out\n"));
-  CHECK(files_in(place.dir.file("mine")) == std::vector<std::string>{"config.json"});
-
-  REQUIRE(place.train({"--max-steps", "3", "--out", "run"}).exit_code == 0);
-  std::filesystem::remove(place.dir.file("run/RESULT.json"));  // as if it had been killed
-  std::ofstream(place.dir.file("run/model.safetensors.part-123")) << "half";
-  CHECK(place.train({"--max-steps", "3", "--out", "run", "--force"}).exit_code == 0);
-  CHECK(!exists(place.dir.file("run/model.safetensors.part-123")));
-}
-
-TEST_CASE("Runs without --out get folders of their own, even at once") {
-  const Workplace place;
-  const auto words = place.command({"--max-steps", "2"});
-  Program first(place.dir, words), second(place.dir, words), third(place.dir, words);
-  for (Program* program : {&first, &second, &third}) CHECK(program->wait().exit_code == 0);
-  const auto runs = files_in(place.dir.file("runs"));
-  REQUIRE(runs.size() == 3);
-  for (const std::string& run : runs) {
-    CHECK_THAT(run, Contains("_mnist-custom-bn_s1"));
-    CHECK(place.result("runs/" + run).at("steps") == 2);
-  }
-}
-
-TEST_CASE("Two programs do not write one run directory") {
-  const Workplace place;
-  Program first(place.dir, place.command({"--epochs", "100000", "--out", "run"}));
-  wait_for_file(place.dir.file("run/metrics.jsonl"), 1);
-  const Outcome second = place.train({"--max-steps", "2", "--out", "run", "--force"});
-  CHECK(second.exit_code == 1);
-  CHECK_THAT(second.err, Contains("tandem: run directory run: another process is writing there\n"));
-  first.signal(SIGTERM);
-  CHECK(first.wait().exit_code == 143);
-  CHECK(place.result("run").at("status") == "interrupted");
-}
-
 TEST_CASE("SIGINT and SIGTERM end a run early, with everything written") {
-  const Workplace place;
+  const TrainWorkplace place;
   for (const int number : {SIGINT, SIGTERM}) {
     const std::string run = "run" + std::to_string(number);
     Program program(place.dir, place.command({"--epochs", "100000", "--out", run}));
@@ -256,7 +129,7 @@ TEST_CASE("SIGINT and SIGTERM end a run early, with everything written") {
 }
 
 TEST_CASE("A second signal ends the program at once") {
-  const Workplace place;
+  const TrainWorkplace place;
   // Steps of about a second: the second signal comes long before the first one is answered.
   Program program(place.dir,
                   {"train", "--dataset", "mnist", "--data", "data", "--layers",
@@ -271,7 +144,7 @@ TEST_CASE("A second signal ends the program at once") {
 }
 
 TEST_CASE("A diverging run stops at once, keeps the last good model, and says so") {
-  const Workplace place;
+  const TrainWorkplace place;
   const Outcome outcome = place.train({"--lr", "1e30", "--bn", "off", "--schedule", "constant", "--out", "run"});
   CHECK(outcome.exit_code == 5);
   CHECK_THAT(outcome.err, Contains("tandem: training diverged: the loss of step "));
@@ -285,7 +158,7 @@ TEST_CASE("A diverging run stops at once, keeps the last good model, and says so
 }
 
 TEST_CASE("A run that diverges at its first step leaves what its message names") {
-  const Workplace place;
+  const TrainWorkplace place;
   // Weights so large that the very first loss is infinite: there is no first step.
   const Outcome outcome =
       tandem_program(place.dir, {"train", "--dataset", "mnist", "--data", "data", "--layers",
@@ -297,7 +170,7 @@ TEST_CASE("A run that diverges at its first step leaves what its message names")
 }
 
 TEST_CASE("train --from goes on from the weights of a file") {
-  const Workplace place;
+  const TrainWorkplace place;
   REQUIRE(place.train({"--epochs", "3", "--out", "first"}).exit_code == 0);
   const auto from = [&](std::vector<std::string> more) {
     more.insert(more.begin(), {"train", "--dataset", "mnist", "--data", "data", "--batch-size", "50", "--max-steps",
@@ -321,7 +194,7 @@ TEST_CASE("train --from goes on from the weights of a file") {
 }
 
 TEST_CASE("train --dry-run describes the run and does nothing") {
-  const Workplace place;
+  const TrainWorkplace place;
   const Outcome outcome = place.train({"--dry-run", "--weight-decay", "0.001"});
   CHECK(outcome.exit_code == 0);
   for (const char* text : {"dense1", "bn1", "25,482", "weight decay 0.001 on 2 of 5 tensors", "1,100 to train",
@@ -332,7 +205,7 @@ TEST_CASE("train --dry-run describes the run and does nothing") {
 }
 
 TEST_CASE("train --config does a run again, and flags go before the environment, and that before the file") {
-  const Workplace place;
+  const TrainWorkplace place;
   REQUIRE(place.train({"--max-steps", "30", "--optimizer", "adamw", "--nesterov", "--seed", "9", "--bn", "off", "--out",
                        "first"})
               .exit_code == 0);
@@ -372,7 +245,7 @@ TEST_CASE("train --config does a run again, and flags go before the environment,
 }
 
 TEST_CASE("Progress is plain lines when stderr is no terminal, and nothing after -q") {
-  const Workplace place;
+  const TrainWorkplace place;
   const Outcome talking = place.train({"--max-steps", "3", "--out", "a"});
   CHECK_THAT(talking.err, !Contains("\x1b") && !Contains("\r"));
   CHECK_THAT(talking.err, Contains("validation loss"));
@@ -383,7 +256,7 @@ TEST_CASE("Progress is plain lines when stderr is no terminal, and nothing after
 }
 
 TEST_CASE("On a terminal a bar shows how far training is, within 80 columns, and goes away") {
-  const Workplace place;
+  const TrainWorkplace place;
   ProgramOptions options{.terminal = true};
   const auto on_terminal = [&](const std::string& out, const std::string& name, const std::string& value) {
     options.environment = {{name, value}};
@@ -404,7 +277,7 @@ TEST_CASE("On a terminal a bar shows how far training is, within 80 columns, and
 }
 
 TEST_CASE("NO_COLOR and --color never keep colours off a terminal") {
-  const Workplace place;
+  const TrainWorkplace place;
   const auto shown = [&](std::vector<std::string> words, const std::map<std::string, std::string>& environment) {
     return tandem_program(place.dir, words, {.environment = environment, .terminal = true}).err;
   };
@@ -413,80 +286,11 @@ TEST_CASE("NO_COLOR and --color never keep colours off a terminal") {
   CHECK_THAT(shown({"eval", "nothing", "--color", "never"}, {}), !Contains("\x1b"));
 }
 
-TEST_CASE("A full disk is a sentence and exit code 1, and no file is half written") {
-  const Workplace place;
-  // The model, about 100 kB, does not fit; then not even the metrics do.
-  const Outcome model = place.train({"--epochs", "2", "--out", "a"}, {.max_file_size = 50'000});
-  CHECK(model.exit_code == 1);
-  CHECK_THAT(model.err, Contains("tandem: cannot write a/model.safetensors: File too large\n"));
-  const auto files = files_in(place.dir.file("a"));
-  CHECK(!files.empty());
-  for (const std::string& file : files) CHECK_THAT(file, !Contains("safetensors") && !Contains("RESULT"));
-  CHECK(place.metrics("a").size() == 2 * 4);
-
-  const Outcome log = place.train({"--epochs", "2000", "--out", "b", "--log-every", "1"}, {.max_file_size = 20'000});
-  CHECK(log.exit_code == 1);
-  CHECK_THAT(log.err, Contains("File too large\n"));
-  CHECK(place.metrics("b").size() > 20);  // parses: every line is whole
-  CHECK(!exists(place.dir.file("b/RESULT.json")));
-}
-
-TEST_CASE("A log that cannot be written ends a run as a signal does, with everything else saved") {
-  const Workplace place;
-  const Outcome outcome =
-      tandem_program(place.dir,
-                     {"train", "--dataset", "mnist", "--data", "data", "--layers", "dense:10", "--epochs", "2000",
-                      "--log-every", "1", "--out", "run"},
-                     {.max_file_size = 40'000});
-  CHECK(outcome.exit_code == 1);
-  CHECK_THAT(outcome.err, Contains("tandem: cannot write run/") && Contains(": File too large\n"));
-  CHECK_THAT(outcome.out, Contains("interrupted: test accuracy "));
-  CHECK(place.result("run").at("status") == "interrupted");
-  CHECK(place.metrics("run").size() > 100);
-  CHECK(tandem_program(place.dir, {"eval", "run", "--data", "data"}).exit_code == 0);
-}
-
-TEST_CASE("What cannot be done leaves no run directory behind") {
-  const Workplace place;
-  std::ofstream(place.dir.file("file")) << "x";
-  const Outcome under_file = place.train({"--out", "file/run"});
-  CHECK(under_file.exit_code == 1);
-  CHECK_THAT(under_file.err, Contains("tandem: run directory file/run: Not a directory\n"));
-
-  const Outcome one_value = place.train({"--out", "run", "--batch-size", "1"});
-  CHECK(one_value.exit_code == 2);
-  CHECK_THAT(one_value.err, Contains("BatchNorm \"bn1\": training needs at least 2 values per channel"));
-
-  const std::vector<std::string> base = {"train", "--dataset", "mnist", "--data", "data", "--out", "run", "--layers"};
-  const std::vector<std::pair<std::string, std::string>> wrong = {
-      {"dense:32,rleu,dense:10", "relu"},
-      {"dense:9", "layers: expected 10 outputs an image, one per class of mnist, got [9] from \"dense:9\""},
-      {"conv:8:k=40,flatten,dense:10", "conv"},
-  };
-  for (const auto& [layers, text] : wrong) {
-    std::vector<std::string> words = base;
-    words.push_back(layers);
-    INFO(layers);
-    const Outcome outcome = tandem_program(place.dir, words);
-    CHECK(outcome.exit_code == 2);
-    CHECK_THAT(outcome.err, Contains(text));
-  }
-  const Outcome batch = place.train({"--batch-size", "1101"});
-  CHECK(batch.exit_code == 2);
-  CHECK_THAT(batch.err, Contains("--batch-size: expected at most the 1100 training images of mnist, got 1101"));
-  const Outcome warmup = place.train({"--warmup", "1000", "--out", "a/b/c"});
-  CHECK(warmup.exit_code == 2);
-  CHECK_THAT(warmup.err, Contains("tandem: --warmup: expected at most the 66 steps of this run, got 1000\n"));
-  const Outcome no_space = place.train({"--out", "a/b/c"}, {.max_file_size = 20});
-  CHECK(no_space.exit_code == 1);
-  CHECK(files_in(place.dir.path()) == std::vector<std::string>{"data", "file"});
-}
-
 TEST_CASE("Too little memory is exit code 6") {
 #if defined(__SANITIZE_ADDRESS__)
   return;  // the sanitizer itself reserves terabytes
 #endif
-  const Workplace place;
+  const TrainWorkplace place;
   const Outcome outcome =
       place.train({"--out", "run", "--layers", "dense:100,relu,dense:5000000"}, {.max_memory = 1'000'000'000});
   CHECK(outcome.exit_code == 6);
