@@ -20,7 +20,6 @@ namespace tandem {
 
 namespace {
 
-
 using Models = std::array<std::unique_ptr<Sequential>, 2>;
 constexpr int64_t aa_check_steps = 10, aa_check_images = 500;
 

@@ -33,7 +33,7 @@ struct Options {
   CompareSettings compare;
   OutputOptions output;
   std::string out, config;
-  bool force = false;
+  bool force = false, dry_run = false;
 };
 
 // ---- while it runs -----------------------------------------------------------------------------------------
@@ -134,7 +134,8 @@ Json config_json(const Comparison& c) {
 Json shared_settings(const Comparison& c) {
   Json settings = to_json(c.arms[1].settings);
   settings["dataset"] = c.dataset;
-  for (const char* per_run : {"tool", "command", "seed", "bn", "data", "threads", "layers", "eval_every"}) settings.erase(per_run);
+  for (const char* per_run : {"tool", "command", "seed", "bn", "data", "threads", "layers", "eval_every"})
+    settings.erase(per_run);
   for (const Arm& arm : c.arms) settings["layers of " + arm.label] = arm.settings.layers;
   settings["eval_every"] = c.eval_every;
   settings["seeds"] = c.settings.seeds;
@@ -150,12 +151,16 @@ std::string hash_table(const Comparison& c) {
   return table.to_string();
 }
 
+std::string headline(const Comparison& c, size_t seeds) {
+  return wrap(fmt::format("{} and {}: {} on {}, {} seed{}, {} steps each, parameters {} and {}", c.arms[0].label,
+                          c.arms[1].label, c.arms[1].settings.model, c.dataset, seeds, seeds == 1 ? "" : "s",
+                          group_digits(c.total_steps), group_digits(c.arms[0].parameters),
+                          group_digits(c.arms[1].parameters))) +
+         "\n";
+}
+
 std::string to_text(const Comparison& c) {
-  std::string out = wrap(fmt::format("{} and {}: {} on {}, {} seed{}, {} steps each, parameters {} and {}",
-                                     c.arms[0].label, c.arms[1].label, c.arms[1].settings.model, c.dataset,
-                                     c.pairs.size(), c.pairs.size() == 1 ? "" : "s", group_digits(c.total_steps),
-                                     group_digits(c.arms[0].parameters), group_digits(c.arms[1].parameters))) +
-                    "\n";
+  std::string out = headline(c, c.pairs.size());
   if (c.interrupted)
     out += fmt::format("Interrupted: {} of {} seeds finished.\n\n", c.pairs.size(), c.settings.seeds.size());
   if (c.pairs.empty()) return out + findings(c).front() + "\n";
@@ -178,9 +183,8 @@ std::string to_text(const Comparison& c) {
 }
 
 bool all_diverged(const Comparison& c) {
-  return std::all_of(c.pairs.begin(), c.pairs.end(), [](const SeedPair& pair) {
-    return pair.runs[0].diverged && pair.runs[1].diverged;
-  });
+  return std::all_of(c.pairs.begin(), c.pairs.end(),
+                     [](const SeedPair& pair) { return pair.runs[0].diverged && pair.runs[1].diverged; });
 }
 
 // ---- the command -----------------------------------------------------------------------------------------------
@@ -199,6 +203,12 @@ int run(Options options) {
   const Splits data = load_data(settings.training);
   if (!data.notice.empty()) notice(data.notice);
   Comparison comparison = plan_comparison(settings, data);
+  if (options.dry_run) {
+    const Json config = config_json(comparison);
+    options.output.json ? print_json(config)
+                        : print(headline(comparison, settings.seeds.size()) + "settings    " + indented(config));
+    return kOk;
+  }
   RunDir dir(options.out, fmt::format("compare-{}-{}", settings.preset, data.train.name), options.force);
   dir.write_json("config.json", config_json(comparison));
   const Json machine = environment(data);
@@ -260,6 +270,7 @@ void add_compare(CLI::App& program, Action& action) {
   add_text(*command, "-o,--out", o->out, "DIR", "the folder for RESULT.json, report.html and the runs' logs")
       ->default_str("runs/TIME_compare-PRESET-DATA_s1");
   command->add_flag("--force", o->force, "replace an earlier comparison in --out");
+  command->add_flag("--dry-run", o->dry_run, "check and describe the comparison, do nothing");
   add_output_options(*command, o->output);
   add_config(*command, o->config);
   command->callback([=, &action] {

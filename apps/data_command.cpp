@@ -59,13 +59,15 @@ void add_data(CLI::App& program, Action& action) {
   data->require_subcommand(0, 1);
 
   auto o = std::make_shared<Options>();
-  CLI::App* command = add(*data, "fetch", "Download what is missing of a data set, checked and whole (never if TANDEM_OFFLINE=1).", *o,
-                          "the folder that gets the files (default: the cache, where train looks)");
+  CLI::App* command =
+      add(*data, "fetch", "Download what is missing of a data set, checked and whole (never if TANDEM_OFFLINE=1).", *o,
+          "the folder that gets the files (default: the cache, where train looks)");
   command->footer(
       "  tandem data fetch mnist\n"
       "  tandem data fetch fashion-mnist --data ~/fashion\n");
   command->add_option("--mirror", o->fetch.mirrors, "an address with the four files; repeatable (default: public ones)")
-      ->type_name("URL")->allow_extra_args(false);
+      ->type_name("URL")
+      ->allow_extra_args(false);
   add_number(*command, "--connect-timeout", o->fetch.connect_seconds, {.low = 0, .above = true},
              "seconds for connecting, all mirrors together");
   command->add_flag("--unless-failed-lately", o->fetch.unless_failed_lately,

@@ -60,9 +60,10 @@ int run(Options& o) {
   if (s.dataset == "auto" && !file.dataset.empty()) {
     s.dataset = file.dataset;
     if (s.dataset != "mnist" && s.dataset != "fashion-mnist" && s.dataset != "digits") {
-      throw UsageError(fmt::format("--dataset: expected mnist, fashion-mnist or digits, as {} was trained on '{}', which "
-                                   "is none of them",
-                                   file.path, file.dataset));
+      throw UsageError(
+          fmt::format("--dataset: expected mnist, fashion-mnist or digits, as {} was trained on '{}', which "
+                      "is none of them",
+                      file.path, file.dataset));
     }
   }
   const Splits data = load_data(s);

@@ -39,7 +39,6 @@ std::vector<std::string> public_mirrors(const std::string& name) {
           "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"};
 }
 
-
 // ---- one file from one mirror --------------------------------------------------------------------------
 
 struct Transfer {
@@ -99,8 +98,8 @@ std::optional<Bytes> download(const std::string& url, const std::string& file, d
   show_status("");
   if (code == CURLE_OK) return std::move(transfer.body);
   fault = transfer.body.size() + CURL_MAX_WRITE_SIZE > kMostBytes ? "sends more than 64 MiB"
-          : *reason                                              ? reason
-                                                                 : curl_easy_strerror(code);
+          : *reason                                               ? reason
+                                                                  : curl_easy_strerror(code);
   return {};
 }
 
@@ -110,7 +109,8 @@ std::optional<Bytes> download(const std::string& url, const std::string& file, d
 class Mirrors {
  public:
   Mirrors(std::string name, const FetchOptions& options)
-      : name_(std::move(name)), left_(options.connect_seconds),
+      : name_(std::move(name)),
+        left_(options.connect_seconds),
         urls_(options.mirrors.empty() ? public_mirrors(name_) : options.mirrors) {
     for (std::string& url : urls_) {
       if (url.rfind("http://", 0) != 0 && url.rfind("https://", 0) != 0) {

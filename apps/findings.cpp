@@ -47,7 +47,8 @@ std::string interval_sentence(const Quantity& q, const std::string& unit) {
     return fmt::format("{}, 95 % interval {}, which {}", mean, interval(q),
                        q.paired.excludes_zero() ? "excludes 0" : "includes 0: these seeds do not show a difference");
   if (q.resolution == 0) return "The difference is " + value + " in every seed";
-  return fmt::format("{}, known to within {}{} and so too coarsely for an interval", mean, shown(q, q.resolution), unit);
+  return fmt::format("{}, known to within {}{} and so too coarsely for an interval", mean, shown(q, q.resolution),
+                     unit);
 }
 
 double seconds_per_step(const Comparison& comparison) {
@@ -118,8 +119,10 @@ std::vector<Quantity> quantities(const Comparison& comparison) {
     for (double target : compare_targets) {
       const int percent = int(100 * target + 0.5);
       const char* what = steps ? "steps" : "seconds";
-      add(fmt::format("{}_to_{}", what, percent), fmt::format("{} to {} %", what, percent), Better::lower,
-          steps ? 0 : 2, 1, [=](const ArmRun& run) -> std::optional<double> {
+      add(
+          fmt::format("{}_to_{}", what, percent), fmt::format("{} to {} %", what, percent), Better::lower,
+          steps ? 0 : 2, 1,
+          [=](const ArmRun& run) -> std::optional<double> {
             const CurvePoint* point = first_reaching(run, target);
             if (!point) return std::nullopt;
             return steps ? double(point->step) : point->seconds;

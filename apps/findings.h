@@ -14,12 +14,12 @@ struct Quantity {
   std::string key;    // in JSON: "steps_to_90", "test_accuracy"
   std::string label;  // "steps to 90 %", "test accuracy %"
   Better better;
-  int decimals;      // shown
-  double scale = 1;  // shown values are these times scale: accuracies are fractions, shown in percent
+  int decimals;           // shown
+  double scale = 1;       // shown values are these times scale: accuracies are fractions, shown in percent
   double resolution = 0;  // of values that are known to the next validation alone: how far that may be
   Sample first, second;
   Summary first_summary, second_summary;
-  Paired paired;  // second minus first
+  Paired paired;                                       // second minus first
   bool first_at_once = false, second_at_once = false;  // every run was there by its first validation
 };
 // In the order of the table.

@@ -5,8 +5,6 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "tandem/core/file.h"
-#include "tandem/core/hash.h"
 #include "tandem/core/safetensors.h"
 #include "tandem/layers/build.h"
 
@@ -53,8 +51,6 @@ ModelFile open_model(const std::string& run_or_file) {
   file.model = load_model(file.path);
   file.model->eval();
   file.metadata = read_safetensors(file.path).metadata;
-  const std::vector<uint8_t> bytes = read_file(file.path);
-  file.sha256 = sha256(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   // load_model has checked it.
   file.input = Shape(nlohmann::json::parse(file.metadata.at("input_shape")).get<std::vector<int64_t>>());
   file.output = file.model->output_shape(file.input.insert(0, 1)).without(0);
@@ -74,10 +70,9 @@ ModelFile open_model(const std::string& run_or_file) {
 void require_fit(const ModelFile& file, const Dataset& data) {
   const bool answers = file.output.rank() == 1 && file.output[0] >= data.classes;
   if (file.input == data.sample_shape() && answers) return;
-  throw ModelFileError(
-      fmt::format("{}: expected a model from {} to at least [{}], for {}, got one from {} to {}", file.path,
-                  to_string(data.sample_shape()), data.classes, data.name, to_string(file.input),
-                  to_string(file.output)));
+  throw ModelFileError(fmt::format("{}: expected a model from {} to at least [{}], for {}, got one from {} to {}",
+                                   file.path, to_string(data.sample_shape()), data.classes, data.name,
+                                   to_string(file.input), to_string(file.output)));
 }
 
 }  // namespace tandem

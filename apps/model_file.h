@@ -22,7 +22,6 @@ struct ModelFile {
   Shape input, output;                // of one image and its answer: [28, 28, 1], [10]
   std::string dataset, dtype;
   std::string network;  // w2 ..., or custom
-  std::string sha256;  // of the file
   std::map<std::string, std::string> metadata;
 };
 // Rebuilds a model from its file. Throws ModelFileError.

@@ -185,11 +185,13 @@ void add_training_options(CLI::App& app, TrainSettings& s) {
   std::vector<CLI::Option*> options = {
       add_integer(app, "--epochs", s.epochs, 1, 1'000'000, "passes over the training data", "3, unless --max-steps"),
       add_integer(app, "--max-steps", s.max_steps, 0, "stop after N steps; 0: no limit"),
-      add_integer(app, "-b,--batch-size,--batch_size,--minibatch_size", s.batch_size, 1, 1'000'000, "images a step", "128; w1 60"),
+      add_integer(app, "-b,--batch-size,--batch_size,--minibatch_size", s.batch_size, 1, 1'000'000, "images a step",
+                  "128; w1 60"),
       add_choice(app, "--last-batch", s.last_batch, {"drop", "keep", "merge"},
                  "images that fill no batch: leave out, a smaller batch, or into the one before"),
       add_choice(app, "--optimizer", s.optimizer, {"sgd", "adam", "adamw"}, "sgd, adam or adamw"),
-      add_number(app, "--lr,--learning-rate,--learning_rate", s.lr, {0}, "learning rate", "0.1; w3, lenet 0.05; adam 0.001"),
+      add_number(app, "--lr,--learning-rate,--learning_rate", s.lr, {0}, "learning rate",
+                 "0.1; w3, lenet 0.05; adam 0.001"),
       add_number(app, "--momentum", s.momentum, {0, 1}, "of SGD"),
       app.add_flag("--nesterov", s.nesterov, "Nesterov's momentum"),
       add_number(app, "--weight-decay,--wd", s.weight_decay, {0}, "L2 decay; adamw: decoupled", "0; adamw 0.01"),
@@ -202,7 +204,8 @@ void add_training_options(CLI::App& app, TrainSettings& s) {
       add_integer(app, "--step-size", s.step_size, 0, "step schedule: steps between drops; 0: a third of all"),
       add_number(app, "--gamma", s.gamma, {0, 1, true}, "step schedule: factor of a drop"),
       add_integer(app, "--eval-every", s.eval_every, 0, "steps between validations; 0: once an epoch"),
-      add_integer(app, "--log-every,--log-interval,--print-freq", s.log_every, 1, "steps between records of the training loss"),
+      add_integer(app, "--log-every,--log-interval,--print-freq", s.log_every, 1,
+                  "steps between records of the training loss"),
   };
   for (CLI::Option* option : options) option->group(group);
 }

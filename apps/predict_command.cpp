@@ -59,9 +59,10 @@ int run(const Options& o) {
   use_device(o.settings);
   const ModelFile file = open_model(o.model);
   if (file.input.rank() != 3 || file.input[2] != 1 || file.output.rank() != 1) {
-    throw ModelFileError(fmt::format("{}: expected a model from grey images such as [28, 28, 1] to classes such as [10], "
-                                     "got one from {} to {}",
-                                     file.path, to_string(file.input), to_string(file.output)));
+    throw ModelFileError(
+        fmt::format("{}: expected a model from grey images such as [28, 28, 1] to classes such as [10], "
+                    "got one from {} to {}",
+                    file.path, to_string(file.input), to_string(file.output)));
   }
   const Dataset images = read_input(o, file.input);
   file.model->to(Device::parse(o.settings.device));

@@ -106,8 +106,8 @@ std::string headline_table(const Comparison& comparison) {
                     row_html({"", arm_heading(comparison, 0), arm_heading(comparison, 1), "difference"}, "th") +
                     "</thead>\n<tbody>\n";
   for (const Quantity& q : quantities(comparison))
-    out += row_html({label_html(q), cell_html(arm_cell(q, 0)), cell_html(arm_cell(q, 1)),
-                     cell_html(difference_cell(q))});
+    out +=
+        row_html({label_html(q), cell_html(arm_cell(q, 0)), cell_html(arm_cell(q, 1)), cell_html(difference_cell(q))});
   return out + "</tbody></table>\n";
 }
 

@@ -20,6 +20,7 @@
 #include "tandem/core/hash.h"
 #include "tandem/core/threads.h"
 #include "tandem/core/version.h"
+#include "terminal.h"
 
 namespace tandem {
 
@@ -180,7 +181,7 @@ void RunDir::move_aside(bool force) {
   const std::string writer = writer_of(path_);
   if (!force || writer.empty()) {
     fail(path_, fmt::format("expected an empty folder, it holds {}; choose another --out{}",
-                            writer.empty()                     ? "files that are no run's"
+                            writer.empty()                    ? "files that are no run's"
                             : fs::exists(file("RESULT.json")) ? "a finished run"
                                                               : "an unfinished run",
                             writer.empty() ? "" : ", or --force to replace it"));
@@ -209,7 +210,7 @@ void RunDir::remove_made() {
 }
 
 void RunDir::write_json(const std::string& name, const Json& value) const {
-  write_file(file(name), value.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  write_file(file(name), indented(value));
 }
 
 std::string run_label(const TrainSettings& s, const std::string& dataset) {

@@ -38,7 +38,7 @@ struct Paired {
   int better = 0, tied = 0, worse = 0;  // of the second arm; a missing value loses to any number
   int neither = 0;                      // pairs with both values missing
   std::vector<std::optional<double>> differences;
-  std::optional<double> mean, sd;   // when no value is missing; sd from two pairs on
+  std::optional<double> mean, sd;  // when no value is missing; sd from two pairs on
   // 95 % interval of the mean difference, from two pairs on. Values that are known to within `resolution` alone
   // support none while the differences vary by no more than that.
   std::optional<double> low, high;

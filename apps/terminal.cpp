@@ -82,8 +82,10 @@ void print(const std::string& text) {
   }
 }
 
-void print_json(const nlohmann::ordered_json& value) {
-  print(value.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
+static std::string text_of(const nlohmann::ordered_json& value, int indent) {
+  return value.dump(indent, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
 }
+void print_json(const nlohmann::ordered_json& value) { print(text_of(value, -1)); }
+std::string indented(const nlohmann::ordered_json& value) { return text_of(value, 2); }
 
 }  // namespace tandem

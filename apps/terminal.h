@@ -32,5 +32,6 @@ void error(const std::string& sentence);
 void print(const std::string& text);
 // A line of JSON; bytes of a path or a message that are no UTF-8 become U+FFFD.
 void print_json(const nlohmann::ordered_json& value);
+std::string indented(const nlohmann::ordered_json& value);  // the same, a line each
 
 }  // namespace tandem

@@ -13,6 +13,8 @@
 #include "progress.h"
 #include "run_dir.h"
 #include "signals.h"
+#include "tandem/core/file.h"
+#include "tandem/core/hash.h"
 #include "tandem/core/text.h"
 #include "tandem/layers/build.h"
 #include "terminal.h"
@@ -79,7 +81,8 @@ void take_network(TrainSettings& s, const ModelFile& file, bool network_given) {
   s.model = file.network;
   s.bn = true;
   s.layers = layers;
-  s.from_sha256 = file.sha256;
+  const std::vector<uint8_t> bytes = read_file(file.path);
+  s.from_sha256 = sha256(reinterpret_cast<const char*>(bytes.data()), bytes.size());
 }
 
 // Logs, shows progress and listens for signals. A log that cannot be written ends the run as a signal does.
@@ -176,7 +179,7 @@ int run(Options options) {
   check_training(*model, data, s);
   if (options.dry_run) {
     options.output.json ? print_json(to_json(s))
-                        : print(describe(*model, s, data) + "settings    " + to_json(s).dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+                        : print(describe(*model, s, data) + "settings    " + indented(to_json(s)));
     return kOk;
   }
 
@@ -226,7 +229,8 @@ void add_train(CLI::App& program, Action& action) {
       "  tandem train --from runs/mine --epochs 1      go on from trained weights\n");
   add_model_options(*command, o->settings);
   add_on_off(*command, "--bn", o->settings.bn, "with or without the network's batch norms")->group("Network");
-  add_text(*command, "--from", o->settings.from, "FILE", "start from the weights of a model file or run")->group("Network");
+  add_text(*command, "--from", o->settings.from, "FILE", "start from the weights of a model file or run")
+      ->group("Network");
   add_data_options(*command, o->settings);
   add_training_options(*command, o->settings);
   add_seed(*command, o->settings);

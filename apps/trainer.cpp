@@ -84,8 +84,8 @@ class Training {
         schedule_(make_schedule(settings, total_)),
         optimizer_(make_optimizer(model, settings)) {
     if (settings.warmup > total_) {
-      throw UsageError(fmt::format("--warmup: expected at most the {} steps of this run, got {}", total_,
-                                   settings.warmup));
+      throw UsageError(
+          fmt::format("--warmup: expected at most the {} steps of this run, got {}", total_, settings.warmup));
     }
     schedule_.factor(0);  // throws for settings out of range
   }
@@ -184,8 +184,8 @@ TrainSettings resolve(TrainSettings s) {
     throw UsageError("--nesterov: expected a --momentum above 0, got 0");
   }
   if (s.schedule == "one-cycle" && s.warmup > 0) {
-    throw UsageError(fmt::format("--warmup: expected 0 with --schedule one-cycle, which warms up by itself, got {}",
-                                 s.warmup));
+    throw UsageError(
+        fmt::format("--warmup: expected 0 with --schedule one-cycle, which warms up by itself, got {}", s.warmup));
   }
   return s;
 }

@@ -119,9 +119,9 @@ struct TrainResult {
   int64_t steps = 0;       // done
   int64_t model_step = 0;  // the step whose values the model holds: `steps`, unless it diverged
   double epochs = 0;
-  double seconds = 0;     // training and validation
+  double seconds = 0;                // training and validation
   std::optional<double> train_loss;  // mean over the steps of the last epoch; none if there were no steps
-  Evaluation validation;  // the last one; count is 0 if there was none
+  Evaluation validation;             // the last one; count is 0 if there was none
 };
 
 // Throws what train() would throw before its first step is done: UsageError, ValueError or ShapeError for settings

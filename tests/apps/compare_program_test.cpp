@@ -97,9 +97,9 @@ TEST_CASE("compare trains both arms alike and proves it") {
   CHECK(difference.at("interval95").at(0).get<double>() < mean);
   CHECK(difference.at("per_seed").size() == 3);
 
-  CHECK(files_in(place.dir.file("run")) ==
-        std::vector<std::string>{"RESULT.json", "config.json", "report.html", "seed1_bn", "seed1_plain", "seed2_bn",
-                                 "seed2_plain", "seed3_bn", "seed3_plain"});
+  CHECK(files_in(place.dir.file("run")) == std::vector<std::string>{"RESULT.json", "config.json", "report.html",
+                                                                    "seed1_bn", "seed1_plain", "seed2_bn",
+                                                                    "seed2_plain", "seed3_bn", "seed3_plain"});
   const Outcome eval = tandem_program(place.dir, {"eval", "run/seed2_bn", "--data", "data", "--json"});
   CHECK(eval.exit_code == 0);
   CHECK(Json::parse(eval.out).at("accuracy") == seeds[1].at("bn").at("test_accuracy"));
@@ -120,6 +120,15 @@ TEST_CASE("compare --config does a comparison again") {
   REQUIRE(place.compare({"--seeds", "2,5", "--max-steps", "20", "--clip", "1", "--out", "one"}).exit_code == 0);
   REQUIRE(tandem_program(place.dir, {"compare", "--config", "one/config.json", "--out", "two"}).exit_code == 0);
   CHECK(without_times(place.result("one")) == without_times(place.result("two")));
+}
+
+TEST_CASE("compare --dry-run checks and describes the comparison and does nothing") {
+  const Workplace place;
+  const Outcome outcome = place.compare({"--seeds", "2,5", "--dry-run"});
+  CHECK(outcome.exit_code == 0);
+  CHECK_THAT(outcome.out, Contains("custom on mnist, 2 seeds, 66 steps each") && Contains("\"batch_size\": 50"));
+  CHECK(place.compare({"--warmup", "99", "--dry-run"}).exit_code == 2);
+  CHECK(files_in(place.dir.path()) == std::vector<std::string>{"data"});
 }
 
 TEST_CASE("A comparison does not depend on threads or on what else is compared") {
@@ -247,7 +256,8 @@ TEST_CASE("compare --force touches no run but those of the comparison it replace
   REQUIRE(place.compare({"--seeds", "1", "--max-steps", "10", "--out", "runs/mine"}).exit_code == 0);
   const std::string b = train_to("runs/mine/b");
   std::ofstream(place.dir.file("runs/mine/seed1_bn/notes.txt")) << "mine";
-  const Outcome late = place.compare({"--seeds", "2", "--warmup", "99", "--max-steps", "10", "--out", "runs/mine", "--force"});
+  const Outcome late =
+      place.compare({"--seeds", "2", "--warmup", "99", "--max-steps", "10", "--out", "runs/mine", "--force"});
   CHECK(late.exit_code == 2);
   CHECK(exists(place.dir.file("runs/mine/seed1_plain/model.safetensors")));
   REQUIRE(place.compare({"--seeds", "2", "--max-steps", "10", "--out", "runs/mine", "--force"}).exit_code == 0);

@@ -127,8 +127,8 @@ TEST_CASE("data fetch gets the four files from the first mirror that has them, a
   if (!mnist) return;
   const TempDir dir;
   Server missing([](const std::string&) { return kNotFound; }), wrong([](const std::string&) { return ok("<html>"); }),
-      cut([&](const std::string& path) { return mirror_reply(*mnist, path).substr(0, 3000); }),
-      good([&](const std::string& path) { return mirror_reply(*mnist, path); });
+      cut([&](const std::string&path) { return mirror_reply(*mnist, path).substr(0, 3000); }),
+      good([&](const std::string&path) { return mirror_reply(*mnist, path); });
   const std::string fetch = "fetch mnist --mirror " + missing.url() + " --mirror " + wrong.url() + " --mirror " +
                             cut.url() + " --mirror " + good.url();
   const Result first = data_command(dir, fetch);
@@ -155,8 +155,8 @@ TEST_CASE("data fetch gets the four files from the first mirror that has them, a
   CHECK(read_text(labels + ".replaced") == "damaged");
   CHECK(good.requests() == 5);
 
-  const Result other = data_command(dir, "fetch fashion-mnist --data " + dir.file("cache/tandem/mnist") +
-                                             " --mirror " + good.url());
+  const Result other =
+      data_command(dir, "fetch fashion-mnist --data " + dir.file("cache/tandem/mnist") + " --mirror " + good.url());
   CHECK(other.exit_code == 3);
   CHECK(contains(other.err, "is mnist's, expected fashion-mnist's or nothing; choose another folder with --data"));
   CHECK(good.requests() == 5);
@@ -174,15 +174,18 @@ TEST_CASE("data fetch without a network says what to do, leaves nothing and reme
   CHECK(first.exit_code == 3);
   CHECK(first.out.empty());
   CHECK(contains(first.err, "fetch: no mirror delivered train-images-idx3-ubyte.gz (" + closed + ": "));
-  CHECK(contains(first.err, "; try again later, or put train-images-idx3-ubyte, train-labels-idx1-ubyte, "
-                            "t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte (raw or .gz) into " + cache + " yourself"));
+  CHECK(contains(first.err,
+                 "; try again later, or put train-images-idx3-ubyte, train-labels-idx1-ubyte, "
+                 "t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte (raw or .gz) into " +
+                     cache + " yourself"));
   CHECK(files_in(cache).size() == 1);  // the stamp
 
   Server server([](const std::string&) { return kNotFound; });
   const std::string again = "fetch mnist --mirror " + server.url();
   const Result refused = data_command(dir, again + " --unless-failed-lately");
   CHECK(refused.exit_code == 3);
-  CHECK(contains(refused.err, "fetch: the last try failed within a day: `tandem data fetch mnist` tries again, or put"));
+  CHECK(
+      contains(refused.err, "fetch: the last try failed within a day: `tandem data fetch mnist` tries again, or put"));
   CHECK(server.requests() == 0);
   CHECK(data_command(dir, again).exit_code == 3);
   CHECK(server.requests() == 1);
@@ -201,7 +204,9 @@ TEST_CASE("data fetch takes no broken, oversized or endless answer") {
   const std::string whole = ok(std::string(5000, 'x'));
   Server cut([&](const std::string&) { return whole.substr(0, whole.size() - 2000); }),
       large([](const std::string&) { return "HTTP/1.1 200 OK\r\n\r\n" + std::string(65 << 20, 'x'); }),
-      loop([](const std::string& path) { return "HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: " + path + "\r\n\r\n"; });
+      loop([](const std::string&path) {
+        return "HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: " + path + "\r\n\r\n";
+      });
   const auto fetch = [&](const Server& server) {
     return data_command(dir, "fetch mnist --data " + data + " --mirror " + server.url());
   };
@@ -213,6 +218,20 @@ TEST_CASE("data fetch takes no broken, oversized or endless answer") {
   CHECK(redirected.exit_code == 3);
   CHECK(loop.requests() == 6);
   CHECK(files_in(data).size() == 0);
+}
+
+TEST_CASE("data fetch -q shows no progress") {
+  Server slow([](const std::string&) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    return ok(std::string(200'000, 'x'));
+  });
+  const auto shown = [&](const std::string& flag) {
+    const TempDir dir;
+    const std::vector<std::string> words = {"data", "fetch", "mnist", "--mirror", slow.url(), flag};
+    return tandem_program(dir, words, {.terminal = true}).err;
+  };
+  CHECK(contains(shown("--unless-failed-lately"), " of 0.2 MB"));
+  CHECK(shown("-q").rfind("\x1b[31mtandem: ", 0) == 0);
 }
 
 TEST_CASE("data fetch gives up connecting in time when no mirror answers") {

@@ -133,11 +133,13 @@ TEST_CASE("Every flag of training does what the library does with that option") 
   write_small_mnist(dir.file("data/fashion-mnist"), 110, 20);
   for (const Case& c : cases()) {
     INFO(c.flags);
-    std::vector<std::string> words = {"train",        "--dataset", "mnist",       "--data", "data", "--max-steps", "5",
-                                      "--batch-size", "40",        "--eval-every", "5",     "--out", "run",        "--force"};
+    std::vector<std::string> words = {"train",       "--dataset", "mnist",        "--data", "data",
+                                      "--max-steps", "5",         "--batch-size", "40",     "--eval-every",
+                                      "5",           "--out",     "run",          "--force"};
     std::istringstream flags(c.flags);
     for (std::string word; flags >> word;) words.push_back(word);
-    if (c.flags.find("--model") == std::string::npos) words.insert(words.end(), {"--layers", "dense:16,bn,relu,dense:10"});
+    if (c.flags.find("--model") == std::string::npos)
+      words.insert(words.end(), {"--layers", "dense:16,bn,relu,dense:10"});
     const Outcome outcome = tandem_program(dir, words);
     INFO(outcome.err);
     REQUIRE(outcome.exit_code == 0);

@@ -131,7 +131,8 @@ void write_small_mnist(const std::string& folder, int64_t train, int64_t test) {
   const auto write = [&](const std::string& name, int64_t n, uint64_t seed) {
     const Dataset digits = make_digits(n, seed);
     const std::vector<int32_t> labels = digits.y.to_vector<int32_t>();
-    const auto file = [&](const char* kind, const std::vector<uint32_t>& extents, const std::vector<uint8_t>& elements) {
+    const auto file = [&](const char* kind, const std::vector<uint32_t>& extents,
+                          const std::vector<uint8_t>& elements) {
       std::ofstream out(folder + "/" + name + kind, std::ios::binary);
       for (const auto& part : {idx_header(extents), elements}) {
         out.write(reinterpret_cast<const char*>(part.data()), static_cast<std::streamsize>(part.size()));

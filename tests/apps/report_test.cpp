@@ -83,7 +83,8 @@ TEST_CASE("Cells show the mean and its spread, and say how many runs they are of
 }
 
 TEST_CASE("Cells claim no spread that is finer than the distance of the measurements") {
-  const auto all = quantities(make_comparison({{300, 100, 0.97, 0.98}, {400, 100, 0.97, 0.98}, {300, 100, 0.97, 0.98}}));
+  const auto all =
+      quantities(make_comparison({{300, 100, 0.97, 0.98}, {400, 100, 0.97, 0.98}, {300, 100, 0.97, 0.98}}));
   const Quantity& steps = find(all, "steps_to_97");
   CHECK(arm_cell(steps, 0) == "333 +- 58");
   CHECK(arm_cell(steps, 1) == "<= 100");
@@ -135,8 +136,8 @@ TEST_CASE("Findings claim what the intervals support and no more") {
     CHECK_THAT(text, Contains("higher in 0 of 5 seeds, lower in 5"));
   }
   SECTION("nothing that only the distance of the measurements made so exact") {
-    const std::string text = joined(
-        findings(make_comparison({{300, 100, 0.97, 0.98}, {300, 100, 0.98, 0.99}, {300, 100, 0.98, 0.99}})));
+    const std::string text =
+        joined(findings(make_comparison({{300, 100, 0.97, 0.98}, {300, 100, 0.98, 0.99}, {300, 100, 0.98, 0.99}})));
     CHECK_THAT(text, Contains("The mean difference is -200 steps, known to within 100 steps and so too coarsely for an "
                               "interval.\nBy the clock it got there sooner in 3 of 3 seeds. The mean difference is "
                               "-2.00 s, known to within 1.00 s and so"));

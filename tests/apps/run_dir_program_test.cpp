@@ -122,11 +122,10 @@ TEST_CASE("A full disk is a sentence and exit code 1, and no file is half writte
 
 TEST_CASE("A log that cannot be written ends a run as a signal does, with everything else saved") {
   const TrainWorkplace place;
-  const Outcome outcome =
-      tandem_program(place.dir,
-                     {"train", "--dataset", "mnist", "--data", "data", "--layers", "dense:10", "--epochs", "2000",
-                      "--log-every", "1", "--out", "run"},
-                     {.max_file_size = 40'000});
+  const Outcome outcome = tandem_program(place.dir,
+                                         {"train", "--dataset", "mnist", "--data", "data", "--layers", "dense:10",
+                                          "--epochs", "2000", "--log-every", "1", "--out", "run"},
+                                         {.max_file_size = 40'000});
   CHECK(outcome.exit_code == 1);
   CHECK_THAT(outcome.err, Contains("tandem: cannot write run/") && Contains(": File too large\n"));
   CHECK_THAT(outcome.out, Contains("interrupted: test accuracy "));

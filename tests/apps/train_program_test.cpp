@@ -160,9 +160,9 @@ TEST_CASE("A diverging run stops at once, keeps the last good model, and says so
 TEST_CASE("A run that diverges at its first step leaves what its message names") {
   const TrainWorkplace place;
   // Weights so large that the very first loss is infinite: there is no first step.
-  const Outcome outcome =
-      tandem_program(place.dir, {"train", "--dataset", "mnist", "--data", "data", "--layers",
-                                 "dense:32:init=normal(0, 1e38),dense:32:init=normal(0, 1e38),dense:10", "--out", "run"});
+  const Outcome outcome = tandem_program(
+      place.dir, {"train", "--dataset", "mnist", "--data", "data", "--layers",
+                  "dense:32:init=normal(0, 1e38),dense:32:init=normal(0, 1e38),dense:10", "--out", "run"});
   CHECK(outcome.exit_code == 5);
   CHECK_THAT(outcome.err, Contains("the loss of step 1 is") && Contains("; logs are in run\n"));
   CHECK(place.result("run").at("steps") == 0);
@@ -206,8 +206,9 @@ TEST_CASE("train --dry-run describes the run and does nothing") {
 
 TEST_CASE("train --config does a run again, and flags go before the environment, and that before the file") {
   const TrainWorkplace place;
-  REQUIRE(place.train({"--max-steps", "30", "--optimizer", "adamw", "--nesterov", "--seed", "9", "--bn", "off", "--out",
-                       "first"})
+  REQUIRE(place
+              .train({"--max-steps", "30", "--optimizer", "adamw", "--nesterov", "--seed", "9", "--bn", "off", "--out",
+                      "first"})
               .exit_code == 0);
   REQUIRE(tandem_program(place.dir, {"train", "--config", "first/config.json", "--out", "again"}).exit_code == 0);
   CHECK(place.model("again") == place.model("first"));
@@ -237,7 +238,8 @@ TEST_CASE("train --config does a run again, and flags go before the environment,
     CHECK(!exists(place.dir.file("no")));
     return outcome.err;
   };
-  CHECK(refused("{\"lr\": \"fast\"}", {}) == "tandem: --config c.json: --lr: expected a number of at least 0, got 'fast'\n");
+  CHECK(refused("{\"lr\": \"fast\"}", {}) ==
+        "tandem: --config c.json: --lr: expected a number of at least 0, got 'fast'\n");
   CHECK(refused("{\"learning\": 1}", {}) == "tandem: --config c.json: train has no --learning\n");
   CHECK(refused("[1]", {}) == "tandem: --config c.json: expected a JSON object such as a run's\n");
   CHECK(refused("{}", {{"TANDEM_EPOCHS", "many"}}) ==
