@@ -271,7 +271,7 @@ void take_file(CLI::App& app, const std::string& path) {
   const auto json = nlohmann::ordered_json::parse(bytes, nullptr, false);
   if (!json.is_object()) throw UsageError(fmt::format("--config {}: expected a JSON object such as a run's", path));
   for (const auto& [key, value] : json.items()) {
-    // What says who wrote it; and what is as without it: the layers of a named network are that network's.
+    // Not flags: who wrote it, and what was hashed. A custom network is said by its layers, any other by its name.
     if (key == "tool" || key == "command" || key == "from_sha256" || value.is_null() || value == "") continue;
     if (key == "model" && value == "custom") continue;
     std::string flag = "--" + key;
