@@ -18,8 +18,11 @@ WarningHandler set_warning_handler(WarningHandler replacement) {
 }
 
 void warn(const std::string& sentence) {
-  std::lock_guard lock(mutex);
-  if (handler()) handler()(sentence);
+  const WarningHandler current = [] {  // called without the lock: it may warn, or set another
+    std::lock_guard lock(mutex);
+    return handler();
+  }();
+  if (current) current(sentence);
 }
 
 }  // namespace tandem

@@ -43,7 +43,7 @@ struct OutOfMemory : Error {
 };
 
 // Receives every warning as one sentence. Silent (null) by default; the program prints them.
-// Thread-safe: may be called from any thread, one call at a time. Returns the handler before.
+// Runs in the thread that warns, perhaps in several at once; may itself warn. set_ returns the handler before.
 using WarningHandler = std::function<void(const std::string&)>;
 WarningHandler set_warning_handler(WarningHandler handler);
 void warn(const std::string& sentence);

@@ -26,6 +26,9 @@ template <class F>
   });
 }
 
+// How many cores a cgroup's cpu.max grants: "150000 100000" is 2, "max 100000" or nothing INT_MAX.
+int cores_of_quota(const char* cpu_max);
+
 // This thread's scratch memory, 64-byte aligned and uninitialised, valid until its next call: take it inside a
 // parallel body, never across one. Grows when it must and stays. Throws OutOfMemory.
 void* scratch_bytes(size_t bytes);

@@ -7,12 +7,14 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <climits>
 #include <condition_variable>
+#include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <fstream>
 #include <memory>
 #include <mutex>
-#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -48,6 +50,7 @@ class Pool {
   // False, and nothing done, when the pool is at work for another thread.
   bool run(int64_t n, int helpers, Body body, const void* context) {
     if (busy_.exchange(true, std::memory_order_acquire)) return false;
+    const Busy until_the_end{busy_};
     grow(helpers);
     {
       std::lock_guard lock(mutex_);
@@ -68,17 +71,21 @@ class Pool {
         finished_.wait(lock, [&] { return joined_ == 0; });
       }
     }
-    const std::exception_ptr error = std::exchange(error_, nullptr);
-    busy_.store(false, std::memory_order_release);
-    if (error) std::rethrow_exception(error);
+    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
     return true;
   }
 
  private:
+  struct Busy {
+    std::atomic<bool>& flag;
+    ~Busy() { flag.store(false, std::memory_order_release); }
+  };
+
   void grow(int helpers) {
     try {
-      for (; workers_ < helpers; ++workers_) std::thread([this] { serve(); }).detach();
-    } catch (const std::system_error& e) {  // results do not depend on how many there are
+      for (; workers_ < helpers && !exhausted_; ++workers_) std::thread([this] { serve(); }).detach();
+    } catch (const std::exception& e) {  // results do not depend on how many there are
+      exhausted_ = true;
       warn(fmt::format("threads: could start {} of {} helpers ({}); going on with those", workers_, helpers, e.what()));
     }
   }
@@ -123,6 +130,7 @@ class Pool {
 
   std::atomic<bool> busy_{false};
   int workers_ = 0;  // touched only while busy
+  bool exhausted_ = false;  // no more can be started; asked once, not at every launch
 
   std::mutex mutex_;
   std::condition_variable wake_, finished_;
@@ -155,11 +163,19 @@ thread_local Scratch this_threads_scratch;
 
 }  // namespace
 
+int cores_of_quota(const char* cpu_max) {
+  long long quota, period;
+  const bool limited = std::sscanf(cpu_max, "%lld %lld", &quota, &period) == 2 && quota > 0 && period > 0;
+  return limited ? static_cast<int>(std::min<long long>((quota - 1) / period + 1, INT_MAX)) : INT_MAX;
+}
+
 int available_cores() {
+  std::string cpu_max;
+  std::getline(std::ifstream("/sys/fs/cgroup/cpu.max"), cpu_max);
   cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
-  const int cores = static_cast<int>(std::thread::hardware_concurrency());  // more than 1024 of them
-  return cores > 0 ? cores : 1;
+  const bool known = sched_getaffinity(0, sizeof set, &set) == 0;  // not with more than 1024 of them
+  const int cores = known ? CPU_COUNT(&set) : static_cast<int>(std::thread::hardware_concurrency());
+  return std::clamp(cores, 1, cores_of_quota(cpu_max.c_str()));
 }
 
 void set_threads(int n) {

@@ -1,6 +1,9 @@
 // What the op tests cannot see: formulas against float64, one result whatever the thread count, numerics that the
 // kernels promise beyond their formulas, and the thread pool itself.
+#include <pthread.h>
+
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <limits>
 #include <thread>
@@ -263,6 +266,42 @@ TEST_CASE("An exception in a parallel item reaches the caller, and the pool goes
     parallel_for(100, [&](int64_t i) { sum += i; });
     REQUIRE(sum == 4950);
   }
+}
+
+TEST_CASE("Threads that cannot be started are asked for once, and an exception in that leaves the pool free") {
+  const Threads restore;
+  set_threads(2);
+  parallel_for(2, [](int64_t) {});
+  pthread_attr_t standard, huge;  // new threads get a stack that no machine has
+  REQUIRE(pthread_getattr_default_np(&standard) == 0);
+  REQUIRE(pthread_attr_init(&huge) == 0);
+  REQUIRE(pthread_attr_setstacksize(&huge, size_t{1} << 50) == 0);
+  REQUIRE(pthread_setattr_default_np(&huge) == 0);
+  int warnings = 0;
+  set_warning_handler([&](const std::string&) {
+    ++warnings;
+    throw ValueError("the handler's own");
+  });
+  set_threads(64);
+  CHECK_THROWS_AS(parallel_for(64, [](int64_t) {}), ValueError);
+  std::atomic<int> ran{0};
+  parallel_for(64, [&](int64_t) { ++ran; });
+  set_warning_handler({});
+  pthread_setattr_default_np(&standard);
+  pthread_attr_destroy(&huge);
+  CHECK(ran == 64);
+  CHECK(warnings == 1);
+
+  // Two items that wait for one another: the pool's thread takes one of them.
+  set_threads(2);
+  std::atomic<int> arrived{0};
+  const auto patience = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  parallel_for(2, [&](int64_t) {
+    ++arrived;
+    while (arrived < 2 && std::chrono::steady_clock::now() < patience) std::this_thread::yield();
+    if (arrived < 2) ran = 0;
+  });
+  CHECK(ran == 64);
 }
 
 TEST_CASE("Nested and single-threaded parallel_for stay on their thread") {

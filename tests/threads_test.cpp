@@ -1,6 +1,7 @@
 // What a program can ask and set: cores, the instruction set, BLAS. The pool itself: kernels_test.cpp.
 #include "tandem/core/threads.h"
 
+#include <climits>
 #include <cstdlib>
 #include <string>
 #include <thread>
@@ -9,6 +10,7 @@
 #include "helpers.h"
 #include "tandem/core/error.h"
 #include "tandem/core/ops.h"
+#include "tandem/core/parallel.h"
 
 using namespace tandem;
 using namespace tandem::test;
@@ -28,6 +30,13 @@ TEST_CASE("The machine is described", "[threads]") {
   CHECK(blas_description().rfind("OpenBLAS 0.", 0) == 0);
 }
 
+TEST_CASE("A quota of CPU time bounds the cores, rounded up", "[threads]") {
+  CHECK(cores_of_quota("200000 100000\n") == 2);
+  CHECK(cores_of_quota("150000 100000") == 2);
+  CHECK(cores_of_quota("1000 100000") == 1);
+  for (const char* none : {"max 100000\n", "", "x", "100000", "-1 100000", "0 0"}) CHECK(cores_of_quota(none) == INT_MAX);
+}
+
 TEST_CASE("Errors of kernels' callers do not leave the pool busy", "[threads]") {
   for (int i = 0; i < 3; ++i) {
     CHECK_THROWS_AS(matmul(zeros({200, 100}), zeros({99, 200})), ShapeError);
@@ -43,4 +52,15 @@ TEST_CASE("The warning handler sees each warning and is silent by default", "[th
   set_warning_handler(before);
   warn("to nobody");
   CHECK(seen == std::vector<std::string>{"from another thread", "from here"});
+}
+
+TEST_CASE("A warning handler may warn and may set another", "[threads]") {
+  std::vector<std::string> seen;
+  set_warning_handler([&](const std::string& text) {
+    set_warning_handler([&](const std::string& inner) { seen.push_back(inner); });
+    warn("within " + text);
+  });
+  warn("a warning");
+  set_warning_handler({});
+  CHECK(seen == std::vector<std::string>{"within a warning"});
 }
