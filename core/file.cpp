@@ -18,6 +18,13 @@ namespace {
   throw IoError(fmt::format("cannot {} {}: {}", verb, path, std::generic_category().message(error)));
 }
 
+std::string folder_of(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  return slash == std::string::npos ? "." : path.substr(0, slash + 1);
+}
+
+}  // namespace
+
 // A file descriptor that closes itself.
 class File {
  public:
@@ -36,9 +43,9 @@ class File {
     if (::fstat(fd_, &s) != 0) fail(verb_, path_, errno);
     return s;
   }
-  size_t read(void* data, size_t size) const {
+  size_t read(uint64_t at, void* data, size_t size) const {
     ssize_t n;
-    while ((n = ::read(fd_, data, size)) < 0 && errno == EINTR) {
+    while ((n = ::pread(fd_, data, size, static_cast<off_t>(at))) < 0 && errno == EINTR) {
     }
     if (n < 0) fail(verb_, path_, errno);
     return static_cast<size_t>(n);
@@ -66,28 +73,27 @@ class File {
   int fd_;
 };
 
-std::string folder_of(const std::string& path) {
-  const size_t slash = path.rfind('/');
-  return slash == std::string::npos ? "." : path.substr(0, slash + 1);
-}
-
-}  // namespace
-
-std::vector<uint8_t> read_file(const std::string& path) {
-  // O_NONBLOCK: opening a pipe must not wait for its writer; it is refused just below.
-  const File file("read", path, path, O_RDONLY | O_NONBLOCK);
-  const struct stat status = file.status();
+InputFile::InputFile(const std::string& path)
+    // O_NONBLOCK: opening a pipe must not wait for its writer; it is refused just below.
+    : path_(path), file_(std::make_shared<const File>("read", path_, path_, O_RDONLY | O_NONBLOCK)) {
+  const struct stat status = file_->status();
   if (S_ISDIR(status.st_mode)) fail("read", path, EISDIR);
   if (!S_ISREG(status.st_mode)) throw IoError(fmt::format("cannot read {}: it is not a regular file", path));
-  std::vector<uint8_t> bytes(static_cast<size_t>(status.st_size));
-  size_t got = 0;
-  while (got < bytes.size()) {
-    const size_t n = file.read(bytes.data() + got, bytes.size() - got);
-    if (n == 0) {
-      throw IoError(fmt::format("cannot read {}: it ended at byte {} of {}", path, got, bytes.size()));
-    }
+  size_ = static_cast<uint64_t>(status.st_size);
+}
+
+void InputFile::read(uint64_t at, void* data, size_t size) const {
+  for (size_t got = 0; got < size;) {
+    const size_t n = file_->read(at + got, static_cast<uint8_t*>(data) + got, size - got);
+    if (n == 0) throw IoError(fmt::format("cannot read {}: it ended at byte {} of {}", path_, at + got, size_));
     got += n;
   }
+}
+
+std::vector<uint8_t> read_file(const std::string& path) {
+  const InputFile file(path);
+  std::vector<uint8_t> bytes(file.size());
+  file.read(0, bytes.data(), bytes.size());
   return bytes;
 }
 
@@ -100,7 +106,7 @@ void write_file(const std::string& path, std::string_view bytes) {
       throw IoError(fmt::format("cannot write {}: it is not a regular file", path));
     }
   }
-  const std::string part = fmt::format("{}.part-{}", path, ::getpid());
+  const std::string part = fmt::format("{}.part-{}", path, ::gettid());  // one per thread of all processes
   File file("write", path, part, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW);
   try {
     file.write(bytes);
@@ -111,8 +117,10 @@ void write_file(const std::string& path, std::string_view bytes) {
     ::unlink(part.c_str());
     throw;
   }
-  const std::string folder = folder_of(path);
-  File("write", path, folder, O_RDONLY | O_DIRECTORY).sync();  // makes the rename itself durable
+  try {
+    File("write", path, folder_of(path), O_RDONLY | O_DIRECTORY).sync();  // makes the rename itself durable
+  } catch (const IoError&) {  // the file is replaced all the same; the folder may be one that nobody may list
+  }
 }
 
 }  // namespace tandem

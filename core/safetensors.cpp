@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -33,10 +32,10 @@ struct Entry {
   uint64_t begin = 0, end = 0;
 };
 
-// Reads one file's bytes; every check throws a sentence of its own that names the file.
+// Reads one file; every check throws a sentence of its own that names the file.
 class Reader {
  public:
-  Reader(const std::string& path, const std::vector<uint8_t>& bytes) : path_(path), bytes_(bytes) {}
+  explicit Reader(const std::string& path) : path_(path), file_(path) {}
 
   SafeTensors read() {
     const json header = parse(header_text());
@@ -64,16 +63,17 @@ class Reader {
   }
 
   // The JSON between the length and the data, without its padding.
-  std::string_view header_text() {
-    if (bytes_.size() < 8) fail("expected at least the 8 bytes of the header's length, the file has {}", bytes_.size());
+  std::string header_text() {
+    if (file_.size() < 8) fail("expected at least the 8 bytes of the header's length, the file has {}", file_.size());
     uint64_t length;
-    std::memcpy(&length, bytes_.data(), 8);
+    file_.read(0, &length, 8);
     if (length > kMaxHeader) fail("the header's length must be at most {}, got {}", kMaxHeader, length);
-    if (length > bytes_.size() - 8) {
-      fail("the header's length is {}, but only {} bytes follow it; the file is cut short", length, bytes_.size() - 8);
+    if (length > file_.size() - 8) {
+      fail("the header's length is {}, but only {} bytes follow it; the file is cut short", length, file_.size() - 8);
     }
     data_begin_ = 8 + length;
-    std::string_view text(reinterpret_cast<const char*>(bytes_.data()) + 8, length);
+    std::string text(length, '\0');
+    file_.read(8, text.data(), length);
     if (text.empty() || text.front() != '{') fail("the header must begin with '{{'");
     const size_t last = text.find_last_not_of(' ');
     if (text[last] != '}')
@@ -83,7 +83,7 @@ class Reader {
 
   // JSON objects may repeat a key; this format may not. Nothing in it nests deeper than
   // {"name": {"shape": [..]}}, and a hostile header must not make the parser build a tower.
-  json parse(std::string_view text) const {
+  json parse(const std::string& text) const {
     std::vector<std::set<std::string>> seen;
     auto event = [&](int depth, json::parse_event_t event, json& value) {
       const bool opens = event == json::parse_event_t::object_start || event == json::parse_event_t::array_start;
@@ -135,7 +135,7 @@ class Reader {
     e.begin = offsets[0];
     e.end = offsets[1];
     if (e.begin > e.end) fail("tensor {}: data_offsets [{}, {}] run backwards", quoted, e.begin, e.end);
-    const uint64_t available = bytes_.size() - data_begin_;
+    const uint64_t available = file_.size() - data_begin_;
     if (e.end > available) {
       fail("tensor {}: data_offsets [{}, {}] reach past the {} bytes of data; the file is cut short", quoted, e.begin,
            e.end, available);
@@ -191,18 +191,18 @@ class Reader {
       if (e.begin > at) fail("bytes {} to {} of the data, before tensor {}, belong to no tensor", at, e.begin, quoted);
       at = e.end;
     }
-    const uint64_t available = bytes_.size() - data_begin_;
+    const uint64_t available = file_.size() - data_begin_;
     if (at != available) fail("{} bytes follow the last tensor", available - at);
   }
 
   Tensor tensor(const Entry& e) const {
     Tensor x = empty(e.shape, {e.dtype, Device::cpu()});
-    if (e.end > e.begin) std::memcpy(View(x).data, bytes_.data() + data_begin_ + e.begin, e.end - e.begin);
+    file_.read(data_begin_ + e.begin, View(x).data, e.end - e.begin);
     return x;
   }
 
   const std::string& path_;
-  const std::vector<uint8_t>& bytes_;
+  const InputFile file_;
   uint64_t data_begin_ = 0;
 };
 
@@ -215,13 +215,11 @@ size_t byte_size(const Tensor& tensor) { return static_cast<size_t>(tensor.numel
 }  // namespace
 
 SafeTensors read_safetensors(const std::string& path) {
-  std::vector<uint8_t> bytes;
   try {
-    bytes = read_file(path);
+    return Reader(path).read();
   } catch (const IoError& error) {
     throw ModelFileError(fmt::format("safetensors: {}", error.what()));
   }
-  return Reader(path, bytes).read();
 }
 
 void write_safetensors(const std::string& path, const SafeTensors& content) {

@@ -17,11 +17,13 @@ struct SafeTensors {
 };
 
 // Writes `path` whole or not at all: a temporary file beside it, fsync, rename. The bytes are a function of
-// the arguments. Throws IoError (naming the path and the system's reason) or ValueError for a duplicate name.
+// the arguments. Throws IoError (naming the path and the system's reason) or ValueError for a duplicate name
+// and for names or metadata that are not UTF-8.
 void write_safetensors(const std::string& path, const SafeTensors& content);
 
 // Reads and checks all of it: header length, JSON, dtypes, shapes, offsets in order without holes or overlap,
-// the file's exact size; nothing is allocated before the file's size was checked. Throws ModelFileError.
+// the file's exact size; no tensor is allocated before all that was checked. Throws ModelFileError, also when the file
+// cannot be read, and OutOfMemory.
 SafeTensors read_safetensors(const std::string& path);
 
 }  // namespace tandem

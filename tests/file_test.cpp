@@ -2,11 +2,14 @@
 #include "tandem/core/file.h"
 
 #include <signal.h>
+#include <sys/fsuid.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
+#include <thread>
 
 #include "catch.hpp"
 #include "helpers.h"
@@ -121,5 +124,38 @@ TEST_CASE("A left-over of a process that was killed is overwritten") {
   std::filesystem::copy_file("/proc/self/status", path + ".part-" + std::to_string(getpid()));
   write_file(path, "new");
   CHECK(text_of(path) == "new");
+  CHECK(files_in(dir.path()) == 1);
+}
+
+TEST_CASE("A folder that may be written but not listed takes files") {
+  const TempDir dir;
+  std::filesystem::permissions(dir.path(), std::filesystem::perms(0333));
+  const int before = setfsuid(65534);  // root may list every folder: be somebody else in this thread
+  write_file(dir.file("x"), "text");
+  setfsuid(static_cast<uid_t>(before));
+  std::filesystem::permissions(dir.path(), std::filesystem::perms(0755));
+  CHECK(text_of(dir.file("x")) == "text");
+}
+
+TEST_CASE("Threads that write one file leave one of their texts, whole") {
+  const TempDir dir;
+  const std::string path = dir.file("model");
+  std::atomic<int> failures = 0;
+  std::vector<std::thread> writers;
+  for (const char letter : {'a', 'b'}) {
+    writers.emplace_back([&, letter] {
+      for (int i = 0; i < 50; ++i) {
+        try {
+          write_file(path, std::string(10'000, letter));
+        } catch (const IoError&) {
+          ++failures;
+        }
+      }
+    });
+  }
+  for (std::thread& writer : writers) writer.join();
+  CHECK(failures == 0);
+  const std::string text = text_of(path);
+  CHECK((text == std::string(10'000, 'a') || text == std::string(10'000, 'b')));
   CHECK(files_in(dir.path()) == 1);
 }

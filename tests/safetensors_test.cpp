@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <limits>
 #include <set>
 
@@ -199,6 +200,15 @@ TEST_CASE("Every hostile safetensors file is refused with a sentence of its own,
     CHECK(memory_stats().bytes_peak == before.bytes_peak);
     CHECK(memory_stats().system_allocations == before.system_allocations);
   }
+}
+
+TEST_CASE("A huge file is refused by its header, without being read") {
+  const TempDir dir;
+  const std::string path = dir.file("huge.safetensors");
+  write_file(path, file_of("{}", 0));
+  std::filesystem::resize_file(path, uint64_t{1} << 42);  // sparse
+  CHECK(error_of([&] { read_safetensors(path); }) ==
+        "safetensors: " + path + ": 4398046511094 bytes follow the last tensor");
 }
 
 TEST_CASE("A safetensors file cut anywhere is refused") {
