@@ -24,7 +24,11 @@ size_t size_class(size_t bytes) {
 
 struct Pool {
   std::mutex mutex;
-  std::unordered_map<size_t, std::vector<void*>> free;
+  struct Class {
+    std::vector<void*> free;  // has room for every block made: giving one back cannot fail
+    size_t made = 0;
+  };
+  std::unordered_map<size_t, Class> classes;
   MemoryStats stats{};
 };
 
@@ -34,9 +38,10 @@ Pool& pool() {
 }
 
 void release_locked(Pool& p) {
-  for (auto& [size, blocks] : p.free) {
-    for (void* block : blocks) std::free(block);
-    blocks.clear();
+  for (auto& [size, c] : p.classes) {
+    for (void* block : c.free) std::free(block);
+    c.made -= c.free.size();
+    c.free.clear();
   }
   p.stats.bytes_cached = 0;
 }
@@ -45,13 +50,14 @@ void* take(size_t bytes) {
   Pool& p = pool();
   std::lock_guard lock(p.mutex);
   const size_t size = size_class(bytes);
-  auto& blocks = p.free[size];
+  Pool::Class& c = p.classes[size];
   void* block = nullptr;
-  if (!blocks.empty()) {
-    block = blocks.back();
-    blocks.pop_back();
+  if (!c.free.empty()) {
+    block = c.free.back();
+    c.free.pop_back();
     p.stats.bytes_cached -= size;
   } else {
+    if (c.made >= c.free.capacity()) c.free.reserve(2 * c.made + 8);
     block = std::aligned_alloc(64, size);
     if (!block) {
       release_locked(p);
@@ -61,6 +67,7 @@ void* take(size_t bytes) {
       throw OutOfMemory(fmt::format("memory: {:.1f} MiB for a tensor could not be had ({:.1f} MiB are in use); "
                                     "use a smaller batch or model",
                                     bytes / 1048576.0, p.stats.bytes_in_use / 1048576.0));
+    ++c.made;
     ++p.stats.system_allocations;
   }
   p.stats.bytes_in_use += size;
@@ -72,7 +79,7 @@ void give_back(void* block, size_t bytes) {
   Pool& p = pool();
   std::lock_guard lock(p.mutex);
   const size_t size = size_class(bytes);
-  p.free[size].push_back(block);
+  p.classes.find(size)->second.free.push_back(block);
   p.stats.bytes_in_use -= size;
   p.stats.bytes_cached += size;
 }
