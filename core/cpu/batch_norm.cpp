@@ -102,8 +102,7 @@ void for_values(const Layout& l, int columns, const Prepare& prepare, const F& f
 void run(const BnMoments& k) {
   const Layout l(k.x.dims, k.axis);
   const Chunking cut = chunking(k.x.dims);
-  floating(k.x.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  floating(k.x.dtype, [&]<class T>(T) {
     const T* x = k.x.as<T>();
     parallel_for(cut.chunks(), [&](int64_t chunk) {
       const int64_t begin = cut.chunk_begin(chunk), end = cut.chunk_begin(chunk + 1);
@@ -169,8 +168,7 @@ void run(const BnFinish& k) {
 
 void run(const BnFromRunning& k) {
   double *mean = k.mean.as<double>(), *rstd = k.rstd.as<double>();
-  floating(k.running_mean.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  floating(k.running_mean.dtype, [&]<class T>(T) {
     for (int64_t c = 0; c < k.mean.dims.numel(); ++c) {
       mean[c] = static_cast<double>(k.running_mean.as<T>()[c]);
       rstd[c] = scalar::bn_rstd(static_cast<double>(k.running_var.as<T>()[c]), k.eps);
@@ -180,8 +178,7 @@ void run(const BnFromRunning& k) {
 
 void run(const BnApply& k) {
   const Layout l(k.x.dims, k.axis);
-  floating(k.x.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  floating(k.x.dtype, [&]<class T>(T) {
     const T *x = k.x.as<T>(), *gamma = k.gamma.as<T>(), *beta = k.beta.as<T>();
     const double *mean = k.mean.as<double>(), *rstd = k.rstd.as<double>();
     T* y = k.y.as<T>();
@@ -199,8 +196,7 @@ void run(const BnApply& k) {
 void run(const BnGradSums& k) {
   const Layout l(k.x.dims, k.axis);
   const Chunking cut = chunking(k.x.dims);
-  floating(k.x.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  floating(k.x.dtype, [&]<class T>(T) {
     const T *x = k.x.as<T>(), *dy = k.dy.as<T>();
     const double *mean = k.mean.as<double>(), *rstd = k.rstd.as<double>();
     parallel_for(cut.lanes(), [&](int64_t lane) {
@@ -216,8 +212,7 @@ void run(const BnGradSums& k) {
 
 void run(const BnGradApply& k) {
   const Layout l(k.dy.dims, k.axis);
-  floating(k.dy.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  floating(k.dy.dtype, [&]<class T>(T) {
     const T *x = k.x.as<T>(), *dy = k.dy.as<T>(), *gamma = k.gamma.as<T>();
     const double *mean = k.mean.as<double>(), *rstd = k.rstd.as<double>(), *sums = k.sums.as<double>();
     T* dx = k.dx.as<T>();

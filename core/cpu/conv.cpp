@@ -97,8 +97,7 @@ Patches<T> patches(const ConvGeometry& g, const T* x, int64_t images) {
 void run(const Conv& k) {
   const ConvGeometry g(k.x.dims, k.y.dims, k.window, k.groups);
   const Chunking cut = chunking(k.x.dims);
-  floating(k.x.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  floating(k.x.dtype, [&]<class T>(T) {
     parallel_for(cut.chunks(), [&](int64_t chunk) {
       const int64_t begin = cut.chunk_begin(chunk), images = cut.chunk_begin(chunk + 1) - begin;
       const int64_t rows = images * g.pixels();
@@ -122,8 +121,7 @@ void run(const Conv& k) {
 void run(const ConvDx& k) {
   const ConvGeometry g(k.dx.dims, k.dy.dims, k.window, k.groups);
   const Chunking cut = chunking(k.dx.dims);
-  floating(k.dx.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  floating(k.dx.dtype, [&]<class T>(T) {
     parallel_for(cut.chunks(), [&](int64_t chunk) {
       const int64_t begin = cut.chunk_begin(chunk), images = cut.chunk_begin(chunk + 1) - begin;
       const int64_t rows = images * g.pixels();
@@ -145,8 +143,7 @@ void run(const ConvDx& k) {
 void run(const ConvDw& k) {
   const ConvGeometry g(k.x.dims, k.dy.dims, k.window, k.groups);
   const Chunking cut = chunking(k.x.dims);
-  floating(k.dw.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  floating(k.dw.dtype, [&]<class T>(T) {
     parallel_for(cut.lanes(), [&](int64_t lane) {
       T* dw = k.dw.as<T>() + lane * g.out_c * g.patch();
       const int64_t lane_begin = cut.lane_begin(lane), lane_end = cut.lane_begin(lane + 1);

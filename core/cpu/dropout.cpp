@@ -9,8 +9,7 @@ constexpr int64_t kBlock = 64;  // elements whose draws are made together, so th
 void run(const DropoutApply& k) {
   const uint64_t call = static_cast<uint64_t>(*k.call.as<int64_t>());
   const uint64_t threshold = static_cast<uint64_t>(k.p * 4294967296.0);
-  floating(k.x.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  floating(k.x.dtype, [&]<class T>(T) {
     const T* x = k.x.as<T>();
     T* y = k.y.as<T>();
     const T kept = static_cast<T>(1 - k.p);

@@ -4,8 +4,7 @@
 namespace tandem::TANDEM_CPU_PATH {
 
 void run(const Fill& k) {
-  any_type(k.y.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  any_type(k.y.dtype, [&]<class T>(T) {
     T* y = k.y.as<T>();
     const T value = static_cast<T>(k.value);
     for_elements(k.y.dims.numel(), [=](int64_t i) { y[i] = value; });
@@ -13,18 +12,17 @@ void run(const Fill& k) {
 }
 
 void run(const Cast& k) {
-  any_type(k.x.dtype, [&](auto from) {
-    any_type(k.y.dtype, [&](auto to) {
-      const auto* x = k.x.as<decltype(from)>();
-      auto* y = k.y.as<decltype(to)>();
-      for_elements(k.y.dims.numel(), [=](int64_t i) { y[i] = static_cast<decltype(to)>(x[i]); });
+  any_type(k.x.dtype, [&]<class From>(From) {
+    any_type(k.y.dtype, [&]<class To>(To) {
+      const From* x = k.x.as<From>();
+      To* y = k.y.as<To>();
+      for_elements(k.y.dims.numel(), [=](int64_t i) { y[i] = static_cast<To>(x[i]); });
     });
   });
 }
 
 void run(const Affine& k) {
-  floating(k.x.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  floating(k.x.dtype, [&]<class T>(T) {
     const T* x = k.x.as<T>();
     T* y = k.y.as<T>();
     const T scale = static_cast<T>(k.scale), shift = static_cast<T>(k.shift);
@@ -33,8 +31,7 @@ void run(const Affine& k) {
 }
 
 void run(const AddTo& k) {
-  floating(k.g.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  floating(k.g.dtype, [&]<class T>(T) {
     const T* g = k.g.as<T>();
     T* sum = k.sum.as<T>();
     for_elements(k.g.dims.numel(), [=](int64_t i) { sum[i] += g[i]; });
@@ -42,8 +39,7 @@ void run(const AddTo& k) {
 }
 
 void run(const Scale& k) {
-  floating(k.x.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  floating(k.x.dtype, [&]<class T>(T) {
     T* x = k.x.as<T>();
     const T factor = *k.factor.as<T>();
     for_elements(k.x.dims.numel(), [=](int64_t i) { x[i] *= factor; });
@@ -51,38 +47,6 @@ void run(const Scale& k) {
 }
 
 namespace {
-
-template <auto V>
-struct Constant {
-  static constexpr auto value = V;
-};
-
-// f(Constant<op>{}): the loop over the elements is compiled for each op.
-template <class F>
-void for_op(UnaryOp op, const F& f) {
-  switch (op) {
-    case UnaryOp::exp: return f(Constant<UnaryOp::exp>{});
-    case UnaryOp::log: return f(Constant<UnaryOp::log>{});
-    case UnaryOp::sqrt: return f(Constant<UnaryOp::sqrt>{});
-    case UnaryOp::abs: return f(Constant<UnaryOp::abs>{});
-    case UnaryOp::relu: return f(Constant<UnaryOp::relu>{});
-    case UnaryOp::sigmoid: return f(Constant<UnaryOp::sigmoid>{});
-    case UnaryOp::tanh: return f(Constant<UnaryOp::tanh>{});
-  }
-}
-template <class F>
-void for_op(BinaryOp op, const F& f) {
-  switch (op) {
-    case BinaryOp::add: return f(Constant<BinaryOp::add>{});
-    case BinaryOp::sub: return f(Constant<BinaryOp::sub>{});
-    case BinaryOp::mul: return f(Constant<BinaryOp::mul>{});
-    case BinaryOp::div: return f(Constant<BinaryOp::div>{});
-    case BinaryOp::maximum: return f(Constant<BinaryOp::maximum>{});
-    case BinaryOp::minimum: return f(Constant<BinaryOp::minimum>{});
-    case BinaryOp::step: return f(Constant<BinaryOp::step>{});
-    case BinaryOp::equal: return f(Constant<BinaryOp::equal>{});
-  }
-}
 
 // One run of the innermost axis, along which an operand either moves by 1 or stands still.
 template <BinaryOp op, class T>
@@ -105,24 +69,22 @@ void binary_run(const T* a, bool a_moves, const T* b, bool b_moves, T* y, int64_
 }  // namespace
 
 void run(const Unary& k) {
-  for_op(k.op, [&](auto op) {
-    floating(k.x.dtype, [&](auto zero) {
-      using T = decltype(zero);
+  for_op<UnaryOp::tanh>(k.op, [&]<auto op>(Constant<op>) {
+    floating(k.x.dtype, [&]<class T>(T) {
       const T* x = k.x.as<T>();
       T* y = k.y.as<T>();
-      for_elements(k.y.dims.numel(), [=](int64_t i) { y[i] = scalar::unary<decltype(op)::value>(x[i]); });
+      for_elements(k.y.dims.numel(), [=](int64_t i) { y[i] = scalar::unary<op>(x[i]); });
     });
   });
 }
 
 void run(const UnaryGrad& k) {
-  for_op(k.op, [&](auto op) {
-    floating(k.dy.dtype, [&](auto zero) {
-      using T = decltype(zero);
+  for_op<UnaryOp::tanh>(k.op, [&]<auto op>(Constant<op>) {
+    floating(k.dy.dtype, [&]<class T>(T) {
       const T *saved = k.saved.as<T>(), *dy = k.dy.as<T>();
       T* dx = k.dx.as<T>();
       for_elements(k.dx.dims.numel(),
-                   [=](int64_t i) { dx[i] = scalar::unary_grad<decltype(op)::value>(saved[i], dy[i]); });
+                   [=](int64_t i) { dx[i] = scalar::unary_grad<op>(saved[i], dy[i]); });
     });
   });
 }
@@ -134,14 +96,13 @@ void run(const Binary& k) {
     walk.axis(dims[i], broadcast_step(k.a.dims, dims.rank(), i), broadcast_step(k.b.dims, dims.rank(), i));
   }
   const bool a_moves = walk.inner_a() != 0, b_moves = walk.inner_b() != 0;
-  for_op(k.op, [&](auto op) {
-    floating(k.y.dtype, [&](auto zero) {
-      using T = decltype(zero);
+  for_op<BinaryOp::equal>(k.op, [&]<auto op>(Constant<op>) {
+    floating(k.y.dtype, [&]<class T>(T) {
       const T *a = k.a.as<T>(), *b = k.b.as<T>();
       T* y = k.y.as<T>();
       parallel_ranges(walk.numel, kGrain, [&](int64_t begin, int64_t end) {
         for_runs(walk, begin, end, [&](int64_t i, int64_t ia, int64_t ib, int64_t n) {
-          binary_run<decltype(op)::value>(a + ia, a_moves, b + ib, b_moves, y + i, n);
+          binary_run<op>(a + ia, a_moves, b + ib, b_moves, y + i, n);
         });
       });
     });

@@ -39,6 +39,18 @@ void any_type(Dtype dtype, const F& f) {
   }
 }
 
+template <auto V>
+struct Constant {};
+
+// f(Constant<op>{}) for an op of an enumeration that ends with `last`: the loops in f are compiled for each op.
+template <auto last, class F>
+void for_op(decltype(last) op, const F& f) {
+  if constexpr (static_cast<int>(last) > 0) {
+    if (op != last) return for_op<static_cast<decltype(last)>(static_cast<int>(last) - 1)>(op, f);
+  }
+  f(Constant<last>{});
+}
+
 // Elements per piece of elementwise work: some microseconds, many times what handing it to a thread costs.
 inline constexpr int64_t kGrain = 16384;
 

@@ -32,8 +32,7 @@ void product(const Gemm<T>& g, const T* bias = nullptr) {
 
 void run(const MatMul& k) {
   const int64_t m = k.y.dims[0], n = k.y.dims[1], inner = k.a.dims[k.transpose_a ? 0 : 1];
-  floating(k.y.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  floating(k.y.dtype, [&]<class T>(T) {
     product<T>({m, n, inner, k.a.as<T>(), k.a.dims[1], k.transpose_a, k.b.as<T>(), k.b.dims[1], k.transpose_b,
                 k.y.as<T>(), n});
   });
@@ -41,16 +40,14 @@ void run(const MatMul& k) {
 
 void run(const Linear& k) {
   const int64_t n = k.x.dims[0], in = k.w.dims[1], out = k.w.dims[0];
-  floating(k.y.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  floating(k.y.dtype, [&]<class T>(T) {
     product<T>({n, out, in, k.x.as<T>(), in, false, k.w.as<T>(), in, true, k.y.as<T>(), out}, k.b.as<T>());
   });
 }
 
 void run(const LinearDx& k) {
   const int64_t n = k.dy.dims[0], in = k.w.dims[1], out = k.w.dims[0];
-  floating(k.dx.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  floating(k.dx.dtype, [&]<class T>(T) {
     product<T>({n, in, out, k.dy.as<T>(), out, false, k.w.as<T>(), in, false, k.dx.as<T>(), in});
   });
 }
@@ -58,8 +55,7 @@ void run(const LinearDx& k) {
 void run(const LinearDw& k) {
   const int64_t in = k.x.dims[1], out = k.dy.dims[1];
   const Chunking cut = chunking(k.dy.dims);
-  floating(k.dw.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  floating(k.dw.dtype, [&]<class T>(T) {
     for (int64_t lane = 0; lane < cut.lanes(); ++lane) {
       const int64_t begin = cut.lane_begin(lane), end = cut.lane_begin(lane + 1);
       product<T>({out, in, end - begin, k.dy.as<T>() + begin * out, out, true, k.x.as<T>() + begin * in, in, false,

@@ -3,8 +3,7 @@
 namespace tandem::TANDEM_CPU_PATH {
 
 void run(const SgdStep& k) {
-  floating(k.p.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  floating(k.p.dtype, [&]<class T>(T) {
     const double* hyper = k.hyper.as<double>();
     const scalar::SgdHyper<T> h{static_cast<T>(hyper[0]), static_cast<T>(hyper[1]), static_cast<T>(hyper[2]),
                                 static_cast<T>(1 - hyper[3])};
@@ -22,8 +21,7 @@ void run(const SgdStep& k) {
 }
 
 void run(const AdamStep& k) {
-  floating(k.p.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  floating(k.p.dtype, [&]<class T>(T) {
     const double* hyper = k.hyper.as<double>();
     const double lr = hyper[0], beta1 = hyper[1], beta2 = hyper[2], eps = hyper[3], decay = hyper[4], step = hyper[5];
     const scalar::AdamHyper<T> h{static_cast<T>(beta1), static_cast<T>(1 - beta1), static_cast<T>(beta2),

@@ -37,8 +37,7 @@ int64_t window_count(const Geometry& g, int64_t oy, int64_t ox, bool padded) {
 
 void run(const MaxPool& k) {
   const Geometry g(k.x.dims, k.y.dims, k.window);
-  floating(k.x.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  floating(k.x.dtype, [&]<class T>(T) {
     parallel_for(k.x.dims[0], [&](int64_t n) {
       const T* x = k.x.as<T>() + n * g.image();
       for_pixels(g, [&](int64_t oy, int64_t ox) {
@@ -64,8 +63,7 @@ void run(const MaxPoolGrad& k) {
   const Shape &dx_dims = k.dx.dims, &dy_dims = k.dy.dims;
   const int64_t channels = dx_dims[3], image = dx_dims[1] * dx_dims[2] * channels;
   const int64_t pixels = dy_dims[1] * dy_dims[2];
-  floating(k.dy.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  floating(k.dy.dtype, [&]<class T>(T) {
     parallel_for(dx_dims[0], [&](int64_t n) {
       T* dx = k.dx.as<T>() + n * image;
       std::memset(dx, 0, static_cast<size_t>(image) * sizeof(T));
@@ -82,8 +80,7 @@ void run(const MaxPoolGrad& k) {
 
 void run(const AvgPool& k) {
   const Geometry g(k.x.dims, k.y.dims, k.window);
-  floating(k.x.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  floating(k.x.dtype, [&]<class T>(T) {
     parallel_for(k.x.dims[0], [&](int64_t n) {
       const T* x = k.x.as<T>() + n * g.image();
       double* sum = scratch<double>(g.c);
@@ -104,8 +101,7 @@ void run(const AvgPool& k) {
 
 void run(const AvgPoolGrad& k) {
   const Geometry g(k.dx.dims, k.dy.dims, k.window);
-  floating(k.dy.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  floating(k.dy.dtype, [&]<class T>(T) {
     parallel_for(k.dx.dims[0], [&](int64_t n) {
       T* dx = k.dx.as<T>() + n * g.image();
       std::memset(dx, 0, static_cast<size_t>(g.image()) * sizeof(T));

@@ -25,8 +25,9 @@ void reduce_run(const T* x, double* total, bool moves, int64_t n) {
   }
 }
 
-template <ReduceOp op>
-void reduce(const Reduce& k) {
+}  // namespace
+
+void run(const Reduce& k) {
   const Shape &x = k.x.dims, &y = k.y.dims;
   Walk walk;
   for (int i = 0; i < x.rank(); ++i) walk.axis(x[i], broadcast_step(y, x.rank(), i));
@@ -35,39 +36,28 @@ void reduce(const Reduce& k) {
   const int64_t slices = splits ? walk.dims[0] : 1;
   const int64_t x_slice = x.numel() / max(1, slices), y_slice = y.numel() / max(1, slices);
   const double count = static_cast<double>(x_slice) / static_cast<double>(y_slice);
-  floating(k.x.dtype, [&](auto zero) {
-    using T = decltype(zero);
-    parallel_ranges(slices, max(1, kGrain / max(1, x_slice)), [&](int64_t begin, int64_t end) {
-      const int64_t first = begin * y_slice, n = (end - begin) * y_slice;
-      double* total = scratch<double>(n);
-      fill(total, n, op == ReduceOp::max ? -__builtin_inf() : 0.0);
-      for_runs(walk, begin * x_slice, end * x_slice, [&](int64_t i, int64_t iy, int64_t, int64_t run) {
-        reduce_run<op>(k.x.as<T>() + i, total + (iy - first), walk.inner_a() != 0, run);
+  for_op<ReduceOp::max>(k.op, [&]<auto op>(Constant<op>) {
+    floating(k.x.dtype, [&]<class T>(T) {
+      parallel_ranges(slices, max(1, kGrain / max(1, x_slice)), [&](int64_t begin, int64_t end) {
+        const int64_t first = begin * y_slice, n = (end - begin) * y_slice;
+        double* total = scratch<double>(n);
+        fill(total, n, op == ReduceOp::max ? -__builtin_inf() : 0.0);
+        for_runs(walk, begin * x_slice, end * x_slice, [&](int64_t i, int64_t iy, int64_t, int64_t run) {
+          reduce_run<op>(k.x.as<T>() + i, total + (iy - first), walk.inner_a() != 0, run);
+        });
+        T* out = k.y.as<T>() + first;
+        for (int64_t i = 0; i < n; ++i) {
+          out[i] = static_cast<T>(op == ReduceOp::mean ? total[i] / count : total[i]);
+        }
       });
-      T* out = k.y.as<T>() + first;
-      for (int64_t i = 0; i < n; ++i) {
-        out[i] = static_cast<T>(op == ReduceOp::mean ? total[i] / count : total[i]);
-      }
     });
   });
 }
 
-}  // namespace
-
-void run(const Reduce& k) {
-  switch (k.op) {
-    case ReduceOp::sum: return reduce<ReduceOp::sum>(k);
-    case ReduceOp::mean: return reduce<ReduceOp::mean>(k);
-    case ReduceOp::max: return reduce<ReduceOp::max>(k);
-  }
-}
-
 void run(const Merge& k) {
   const int64_t lanes = k.parts.dims[0], n = k.total.dims.numel();
-  floating(k.parts.dtype, [&](auto part) {
-    floating(k.total.dtype, [&](auto zero) {
-      using P = decltype(part);
-      using T = decltype(zero);
+  floating(k.parts.dtype, [&]<class P>(P) {
+    floating(k.total.dtype, [&]<class T>(T) {
       const P* parts = k.parts.as<P>();
       T* total = k.total.as<T>();
       parallel_ranges(n, kGrain, [=](int64_t begin, int64_t end) {
@@ -85,8 +75,7 @@ void run(const Merge& k) {
 }
 
 void run(const SumSquares& k) {
-  floating(k.x.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  floating(k.x.dtype, [&]<class T>(T) {
     const T* x = k.x.as<T>();
     const int64_t n = k.x.dims.numel();
     constexpr int kSums = 16;  // independent, so that they vectorise; added up in order
@@ -104,8 +93,7 @@ void run(const SumSquares& k) {
 
 void run(const ClipFactor& k) {
   const double factor = k.max_norm / (std::sqrt(*k.squares.as<double>()) + 1e-6);
-  floating(k.factor.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  floating(k.factor.dtype, [&]<class T>(T) {
     *k.factor.as<T>() = static_cast<T>(factor > 1 ? 1 : factor);  // NaN stays NaN
   });
 }
@@ -116,8 +104,7 @@ void run(const SumRows& k) {
   const int64_t width = dims[dims.rank() - 1];
   if (width == 0) return;
   const int64_t pixels = along(dims, 0).inner / width;  // rows of `width` in a row of axis 0
-  floating(k.dy.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  floating(k.dy.dtype, [&]<class T>(T) {
     parallel_for(cut.lanes(), [&](int64_t lane) {
       double* sum = k.db.as<double>() + lane * width;
       fill(sum, width, 0.0);

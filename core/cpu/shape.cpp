@@ -18,8 +18,7 @@ void element_size(Dtype dtype, const F& f) {
 
 // y[i] = the element of x that `walk` (as its a) reaches at i.
 void copy_walked(const Walk& walk, const View& x, const View& y) {
-  element_size(y.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  element_size(y.dtype, [&]<class T>(T) {
     const int64_t step = walk.inner_a();
     parallel_ranges(walk.numel, kGrain, [&](int64_t begin, int64_t end) {
       for_runs(walk, begin, end, [&](int64_t i, int64_t ix, int64_t, int64_t n) {
@@ -83,8 +82,7 @@ void run(const GatherRows& k) {
 }
 
 void run(const GatherRowsGrad& k) {
-  floating(k.dx.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  floating(k.dx.dtype, [&]<class T>(T) {
     std::memset(k.dx.data, 0, static_cast<size_t>(k.dx.dims.numel()) * sizeof(T));
     if (k.dy.dims.numel() == 0) return;
     const int64_t rows = k.dy.dims[0], width = k.dy.dims.numel() / rows;
@@ -121,8 +119,7 @@ void run(const GatherImages& k) {
   const Shape& dims = k.y.dims;
   const int64_t h = dims[1], w = dims[2], c = dims[3], size = h * w * c;
   const int32_t *index = k.index.as<int32_t>(), *shifts = k.shifts.as<int32_t>();
-  floating(k.y.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  floating(k.y.dtype, [&]<class T>(T) {
     const T scale = static_cast<T>(k.scale);
     parallel_ranges(dims[0], max(1, 2 * kGrain / max(1, size)), [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {

@@ -36,8 +36,7 @@ double exponentials(const T* x, int64_t n, int64_t top, T* e) {
 
 void run(const Softmax& k) {
   const int64_t n = k.x.dims[k.x.dims.rank() - 1];
-  floating(k.x.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  floating(k.x.dtype, [&]<class T>(T) {
     for_rows(k.x.dims, [&](int64_t row) {
       const T* x = k.x.as<T>() + row * n;
       T* y = k.y.as<T>() + row * n;
@@ -56,8 +55,7 @@ void run(const Softmax& k) {
 
 void run(const SoftmaxGrad& k) {
   const int64_t n = k.y.dims[k.y.dims.rank() - 1];
-  floating(k.y.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  floating(k.y.dtype, [&]<class T>(T) {
     for_rows(k.y.dims, [&](int64_t row) {
       const T *y = k.y.as<T>() + row * n, *dy = k.dy.as<T>() + row * n;
       T* dx = k.dx.as<T>() + row * n;
@@ -71,8 +69,7 @@ void run(const SoftmaxGrad& k) {
 
 void run(const CrossEntropy& k) {
   const int64_t n = k.x.dims[1];
-  floating(k.x.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  floating(k.x.dtype, [&]<class T>(T) {
     for_rows(k.x.dims, [&](int64_t row) {
       const T* x = k.x.as<T>() + row * n;
       const int64_t top = index_of_largest(x, n), label = k.label.as<int32_t>()[row];
@@ -92,8 +89,7 @@ void run(const CrossEntropy& k) {
 void run(const CrossEntropyGrad& k) {
   const int64_t n = k.x.dims[1];
   const bool one_upstream = k.dloss.dims.numel() == 1;
-  floating(k.x.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  floating(k.x.dtype, [&]<class T>(T) {
     for_rows(k.x.dims, [&](int64_t row) {
       const T* x = k.x.as<T>() + row * n;
       T* dx = k.dx.as<T>() + row * n;

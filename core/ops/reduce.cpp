@@ -3,31 +3,22 @@
 namespace tandem {
 namespace {
 
-// x's shape with the reduced axes (all when empty) as 1.
-Shape reduced(const char* op, const Tensor& x, const std::vector<int>& axes) {
-  Shape kept = x.shape();
-  bool seen[kMaxRank] = {};
-  for (int a : axes) {
-    const int axis = x.shape().axis(a, op);
-    if (seen[axis]) throw ShapeError(fmt::format("{}: axis {} is named twice for {}", op, a, describe("x", x)));
-    seen[axis] = true;
-    kept = kept.with(axis, 1);
+// x's shape with the reduced axes (all when empty) as 1, and as the caller sees it: without them unless keep_dims.
+struct Reduced {
+  Shape kept, visible;
+};
+Reduced reduced(const char* op, const Tensor& x, const std::vector<int>& axes, bool keep_dims) {
+  bool named[kMaxRank] = {};
+  for (int a : axes)
+    if (std::exchange(named[x.shape().axis(a, op)], true))
+      throw ShapeError(fmt::format("{}: axis {} is named twice for {}", op, a, describe("x", x)));
+  Reduced to{x.shape(), x.shape()};
+  for (int i = x.rank() - 1; i >= 0; --i) {
+    if (!named[i] && !axes.empty()) continue;
+    to.kept = to.kept.with(i, 1);
+    to.visible = keep_dims ? to.kept : to.visible.without(i);
   }
-  if (axes.empty())
-    for (int i = 0; i < kept.rank(); ++i) kept = kept.with(i, 1);
-  return kept;
-}
-
-// The shape the caller sees: reduced axes dropped unless keep_dims.
-Shape visible(const Tensor& x, const std::vector<int>& axes, const Shape& kept, bool keep_dims) {
-  if (keep_dims) return kept;
-  if (axes.empty()) return {};
-  bool drop[kMaxRank] = {};
-  for (int a : axes) drop[x.shape().axis(a, "reduce")] = true;
-  Shape result = kept;
-  for (int i = kept.rank() - 1; i >= 0; --i)
-    if (drop[i]) result = result.without(i);
-  return result;
+  return to;
 }
 
 Tensor reduce(const Tensor& x, const Shape& kept, ReduceOp op) {
@@ -50,9 +41,9 @@ Tensor sum_to(const Tensor& dy, const Shape& shape) {
 // dx = dy, repeated along the reduced axes.
 Tensor sum(const Tensor& x, const std::vector<int>& axes, bool keep_dims) {
   check_floating("sum", {"x", x});
-  const Shape kept = reduced("sum", x, axes);
-  Tensor y = reduce(x, kept, ReduceOp::sum).reshape(visible(x, axes, kept, keep_dims));
-  return record("sum", y, {x}, [kept, shape = x.shape()](const Tensor& dy) -> Grads {
+  const auto [kept, visible] = reduced("sum", x, axes, keep_dims);
+  Tensor y = reduce(x, kept, ReduceOp::sum).reshape(visible);
+  return record("sum", y, {x}, [kept = kept, shape = x.shape()](const Tensor& dy) -> Grads {
     return {expand(dy.reshape(kept), shape)};
   });
 }
@@ -60,9 +51,9 @@ Tensor sum(const Tensor& x, const std::vector<int>& axes, bool keep_dims) {
 // dx = dy / n, n values in each mean.
 Tensor mean(const Tensor& x, const std::vector<int>& axes, bool keep_dims) {
   check_floating("mean", {"x", x});
-  const Shape kept = reduced("mean", x, axes);
-  Tensor y = reduce(x, kept, ReduceOp::mean).reshape(visible(x, axes, kept, keep_dims));
-  return record("mean", y, {x}, [kept, shape = x.shape()](const Tensor& dy) -> Grads {
+  const auto [kept, visible] = reduced("mean", x, axes, keep_dims);
+  Tensor y = reduce(x, kept, ReduceOp::mean).reshape(visible);
+  return record("mean", y, {x}, [kept = kept, shape = x.shape()](const Tensor& dy) -> Grads {
     const double n = static_cast<double>(shape.numel()) / static_cast<double>(std::max<int64_t>(kept.numel(), 1));
     return {expand((dy / n).reshape(kept), shape)};
   });
@@ -71,11 +62,11 @@ Tensor mean(const Tensor& x, const std::vector<int>& axes, bool keep_dims) {
 // dx = dy where x is the largest, shared evenly among equals.
 Tensor max(const Tensor& x, const std::vector<int>& axes, bool keep_dims) {
   check_floating("max", {"x", x});
-  const Shape kept = reduced("max", x, axes);
+  const auto [kept, visible] = reduced("max", x, axes, keep_dims);
   if (x.numel() == 0 && kept.numel() > 0)
     throw ShapeError(fmt::format("max: expected at least one value to choose from, got {}", describe("x", x)));
   const Tensor largest = reduce(x, kept, ReduceOp::max);
-  Tensor y = largest.reshape(visible(x, axes, kept, keep_dims));
+  Tensor y = largest.reshape(visible);
   return record("max", y, {x}, [x = save(x), largest](const Tensor& dy) -> Grads {
     Tensor chosen = empty_like(x.checked());
     launch(Binary{x, largest, chosen, BinaryOp::equal});
