@@ -5,7 +5,8 @@ install(TARGETS tandem_static tandem_shared EXPORT TandemTargets
   ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 foreach(folder core layers optim data)
   install(DIRECTORY ${PROJECT_SOURCE_DIR}/${folder}/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/tandem/${folder}
-    FILES_MATCHING PATTERN "*.h" PATTERN "cpu" EXCLUDE)
+    FILES_MATCHING PATTERN "*.h" PATTERN "cpu" EXCLUDE PATTERN "ops" EXCLUDE  # the rest: the library's own parts
+    PATTERN "tensor_impl.h" EXCLUDE PATTERN "parallel.h" EXCLUDE PATTERN "scalar_math.h" EXCLUDE PATTERN "blas.h" EXCLUDE)
 endforeach()
 install(FILES ${PROJECT_SOURCE_DIR}/cmake/tandem.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/tandem)
 if(TANDEM_BUILD_APPS)

@@ -1,4 +1,7 @@
 // Matrix products by OpenBLAS, pinned to one thread: ours run over tiles instead. Row-major, float32 and float64.
+// Loading this library may change OpenBLAS's choice of kernels for the whole process: where it took a modern CPU for a
+// Prescott, it is told of Haswell or SkylakeX (the environment is set and unset for that). Not when the user has set
+// OPENBLAS_CORETYPE.
 #pragma once
 
 #include <cstdint>
