@@ -83,40 +83,54 @@ class Pending {
   std::vector<std::shared_ptr<Node>> heap_;
 };
 
-using LeafGrads = std::vector<std::pair<std::shared_ptr<Tensor::Impl>, Tensor>>;
-
-// Runs once no vjp can fail any more.
-void add_to_leaves(LeafGrads& found) {
-  for (auto& [leaf, g] : found) {
-    Tensor grad = std::move(g);
-    if (leaf->grad.defined())
-      leaf->grad = accumulate(std::move(leaf->grad), grad);
-    else
-      leaf->grad = TensorAccess::unique(grad) ? std::move(grad) : grad.clone();
+// The gradients found for leaves. No leaf's grad changes before commit(), when no vjp can fail any more, and then
+// all of them do or, where memory runs out, none.
+class LeafGrads {
+ public:
+  ~LeafGrads() {
+    for (auto& leaf : leaves_) leaf->arriving = {};
   }
-}
+  void add(const std::shared_ptr<Tensor::Impl>& leaf, Tensor g) {
+    if (g.dtype() != leaf->dtype || g.device() != leaf->storage->device)
+      throw ValueError(fmt::format("backward: the parameter {} changed to {} on {} since forward; run forward again",
+                                   to_string(leaf->shape), name_of(leaf->dtype), to_string(leaf->storage->device)));
+    if (leaf->arriving.defined()) {
+      leaf->arriving = accumulate(std::move(leaf->arriving), g);
+    } else {
+      leaves_.push_back(leaf);
+      leaf->arriving = std::move(g);
+    }
+  }
+  void commit() {
+    for (auto& leaf : leaves_) {
+      Tensor& sum = leaf->arriving;
+      if (leaf->grad.defined()) sum = accumulate(std::move(sum), leaf->grad);
+      else if (!TensorAccess::unique(sum)) sum = sum.clone();
+    }
+    for (auto& leaf : leaves_) leaf->grad = std::move(leaf->arriving);
+  }
+
+ private:
+  std::vector<std::shared_ptr<Tensor::Impl>> leaves_;
+};
 
 }  // namespace
 
-// Freeing a long chain must not recurse: the outermost destructor drains what the inner ones hand it.
+// Freeing a long chain must not recurse: the outermost destructor frees what the inner ones hand it.
 Node::~Node() {
-  thread_local std::vector<std::shared_ptr<Node>>* draining = nullptr;
-  auto hand_over = [this](std::vector<std::shared_ptr<Node>>& queue) {
-    for (Edge& edge : inputs)
-      if (edge.node) queue.push_back(std::move(edge.node));
-  };
+  using Remains = std::pair<std::vector<Edge>, Vjp>;  // both may own nodes
+  thread_local std::vector<Remains>* draining = nullptr;
+  if (inputs.empty() && !vjp) return;
   if (draining) {
-    hand_over(*draining);
+    draining->emplace_back(std::move(inputs), std::move(vjp));
     return;
   }
-  std::vector<std::shared_ptr<Node>> queue;
+  std::vector<Remains> queue;
   draining = &queue;
-  hand_over(queue);
-  vjp = nullptr;  // may itself hold tensors of the graph
+  queue.emplace_back(std::move(inputs), std::move(vjp));
   while (!queue.empty()) {
-    auto node = std::move(queue.back());
+    const Remains last = std::move(queue.back());
     queue.pop_back();
-    node.reset();
   }
   draining = nullptr;
 }
@@ -126,7 +140,7 @@ NoGrad::~NoGrad() { recording = before_; }
 bool grad_enabled() { return recording; }
 
 const Tensor& Saved::checked() const {
-  if (tensor_.version() != version_)
+  if (tensor_.defined() && tensor_.version() != version_)
     throw ValueError(fmt::format("backward of \"{}\": it needs the value of a tensor {} that was changed in place "
                                  "since (version {}, saved at {}); change a clone() instead",
                                  running_vjp ? running_vjp : "?", to_string(tensor_.shape()), tensor_.version(), version_));
@@ -172,8 +186,8 @@ void Tensor::backward(const Tensor& grad, bool retain_graph) const {
   const Tensor seed = grad.defined() ? grad : ones(shape(), {dtype(), device()});
   LeafGrads leaves;
   if (is_leaf()) {
-    leaves.emplace_back(impl_, seed);
-    return add_to_leaves(leaves);
+    leaves.add(impl_, seed);
+    return leaves.commit();
   }
   Pending pending;
   pending.add(impl_->node, seed);
@@ -184,7 +198,7 @@ void Tensor::backward(const Tensor& grad, bool retain_graph) const {
       const Node::Edge& edge = node->inputs[i];
       if (!grads[i].defined()) continue;
       if (edge.node) pending.add(edge.node, std::move(grads[i]));
-      else if (edge.leaf) leaves.emplace_back(edge.leaf, std::move(grads[i]));
+      else if (edge.leaf) leaves.add(edge.leaf, std::move(grads[i]));
     }
     if (!retain_graph) {
       node->freed = true;
@@ -192,7 +206,7 @@ void Tensor::backward(const Tensor& grad, bool retain_graph) const {
       node->inputs.clear();
     }
   }
-  add_to_leaves(leaves);
+  leaves.commit();
 }
 
 }  // namespace tandem

@@ -35,14 +35,18 @@ bool grad_enabled();
 // at use if its storage was changed in place since.
 class Saved {
  public:
-  explicit Saved(const Tensor& tensor) : tensor_(tensor.detach()), version_(tensor.version()) {}
+  explicit Saved(const Tensor& tensor) {
+    if (!tensor.defined()) return;  // an absent option stays one
+    tensor_ = tensor.detach();
+    version_ = tensor.version();
+  }
   operator View() const { return checked(); }
   operator const Tensor&() const { return checked(); }
   const Tensor& checked() const;
 
  private:
   Tensor tensor_;
-  uint64_t version_;
+  uint64_t version_ = 0;
 };
 inline Saved save(const Tensor& tensor) { return Saved(tensor); }
 

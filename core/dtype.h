@@ -22,27 +22,18 @@ constexpr const char* name_of(Dtype t) {
   return "?";
 }
 
+// The dtype of elements of a C++ type.
 template <class T>
-struct DtypeOf;
+inline constexpr Dtype dtype_of = T::is_no_element_type;
 template <>
-struct DtypeOf<float> {
-  static constexpr Dtype value = Dtype::float32;
-};
+inline constexpr Dtype dtype_of<float> = Dtype::float32;
 template <>
-struct DtypeOf<double> {
-  static constexpr Dtype value = Dtype::float64;
-};
+inline constexpr Dtype dtype_of<double> = Dtype::float64;
 template <>
-struct DtypeOf<int32_t> {
-  static constexpr Dtype value = Dtype::int32;
-};
+inline constexpr Dtype dtype_of<int32_t> = Dtype::int32;
 template <>
-struct DtypeOf<int64_t> {
-  static constexpr Dtype value = Dtype::int64;
-};
+inline constexpr Dtype dtype_of<int64_t> = Dtype::int64;
 template <>
-struct DtypeOf<uint8_t> {
-  static constexpr Dtype value = Dtype::uint8;
-};
+inline constexpr Dtype dtype_of<uint8_t> = Dtype::uint8;
 
 }  // namespace tandem

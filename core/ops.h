@@ -1,6 +1,6 @@
 // Every differentiable operation. Shapes in brackets; images are channels-last, [N, H, W, C].
-// All throw ShapeError or ValueError, before anything is computed, with the offending shapes or values:
-// operands must share dtype and device, and be floating unless said otherwise.
+// All throw ShapeError, ValueError or (operands on different devices) DeviceError, before anything is computed, with
+// the offending shapes or values: operands must share dtype and device, and be floating unless said otherwise.
 #pragma once
 
 #include <cstdint>
@@ -49,6 +49,7 @@ std::vector<int32_t> argmax(const Tensor& x);  // x[N, C]: index of each row's l
 
 // ---- shape ------------------------------------------------------------------------------------------
 Tensor reshape(const Tensor& x, const Shape& shape);  // shares storage
+inline Tensor reshape(const Tensor& x, std::initializer_list<int64_t> extents) { return x.reshape(extents); }  // one may be -1
 Tensor permute(const Tensor& x, const std::vector<int>& axes);
 Tensor transpose(const Tensor& x);  // of a matrix
 Tensor concat(const std::vector<Tensor>& parts, int axis = 0);
@@ -74,7 +75,8 @@ Shape conv2d_shape(const Shape& x, const Shape& weight, const Conv2dOptions& opt
 Window conv2d_window(Size2 kernel, const Conv2dOptions& options, const char* op);
 
 // ---- pooling over [N, H, W, C] --------------------------------------------------------------------------
-// H' = (H + 2 padding - dilation (kernel - 1) - 1) / stride + 1, rounded down; padding is at most half the kernel.
+// H' = (H + 2 padding - dilation (kernel - 1) - 1) / stride + 1, rounded down; padding is at most half the kernel. Of
+// max_pool2d, H W < 2^31.
 struct Pool2dOptions {
   Size2 kernel = 2, stride = 0 /* 0: the kernel's size */, padding = 0, dilation = 1;
   bool ceil_mode = false;        // round H' up; a window must still start inside the image or its leading padding

@@ -1,9 +1,13 @@
 #include "tandem/core/random.h"
 
+#include <fmt/format.h>
+
 #include <cmath>
+#include <cstdint>
 #include <numbers>
 #include <numeric>
 
+#include "tandem/core/error.h"
 #include "tandem/core/parallel.h"
 #include "tandem/core/scalar_math.h"
 
@@ -66,6 +70,7 @@ uint64_t Stream::below(uint64_t i, uint64_t n) const {
 }
 
 std::vector<int32_t> Stream::permutation(int64_t n) const {
+  if (n < 0 || n > INT32_MAX) throw ValueError(fmt::format("permutation: expected n in [0, 2^31), got {}", n));
   std::vector<int32_t> order(static_cast<size_t>(n));
   std::iota(order.begin(), order.end(), 0);
   for (int64_t i = n - 1; i > 0; --i) std::swap(order[i], order[below(i, i + 1)]);

@@ -21,7 +21,7 @@ class Stream {
   double uniform(uint64_t i) const;   // in [0, 1), 53 bits
   double normal(uint64_t i) const;    // mean 0, variance 1 (Box-Muller, position i alone)
   uint64_t below(uint64_t i, uint64_t n) const;     // in [0, n), n > 0; bias below 2^-64 n
-  std::vector<int32_t> permutation(int64_t n) const;  // of 0 .. n-1 (Fisher-Yates)
+  std::vector<int32_t> permutation(int64_t n) const;  // of 0 .. n-1 (Fisher-Yates); ValueError outside [0, 2^31)
 
  private:
   uint64_t key_;

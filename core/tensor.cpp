@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cstring>
+#include <ostream>
 
 #include "tandem/core/dispatch.h"
 #include "tandem/core/error.h"
@@ -61,18 +62,12 @@ Tensor ones(const Shape& shape, TensorOptions options) { return full(shape, 1, o
 Tensor empty_like(const Tensor& x) { return empty(x.shape(), {x.dtype(), x.device()}); }
 Tensor zeros_like(const Tensor& x) { return zeros(x.shape(), {x.dtype(), x.device()}); }
 
-Tensor arange(int64_t n, TensorOptions options) {
-  std::vector<double> values(static_cast<size_t>(n));
-  for (int64_t i = 0; i < n; ++i) values[i] = static_cast<double>(i);
-  return Tensor::from(values, {n}).to(options.dtype).to(options.device);
-}
-
 template <class T>
 Tensor Tensor::from(std::span<const T> data, const Shape& shape, Device device) {
   if (static_cast<int64_t>(data.size()) != shape.numel())
     throw ShapeError(fmt::format("from: expected {} values for shape {}, got {}", shape.numel(), to_string(shape),
                                  data.size()));
-  Tensor y = empty(shape, {DtypeOf<T>::value, Device::cpu()});
+  Tensor y = empty(shape, {dtype_of<T>, Device::cpu()});
   if (!data.empty()) std::memcpy(y.impl_->storage->data, data.data(), data.size_bytes());
   return y.to(device);
 }
@@ -82,7 +77,7 @@ Tensor Tensor::from_strided(const T* data, const Shape& shape, std::span<const i
   if (static_cast<int>(strides.size()) != shape.rank())
     throw ShapeError(fmt::format("from_strided: expected {} strides for shape {}, got {}", shape.rank(),
                                  to_string(shape), strides.size()));
-  Tensor y = empty(shape, {DtypeOf<T>::value, Device::cpu()});
+  Tensor y = empty(shape, {dtype_of<T>, Device::cpu()});
   T* out = y.mutable_data<T>();
   int64_t index[kMaxRank] = {};
   for (int64_t i = 0; i < shape.numel(); ++i) {
@@ -96,7 +91,7 @@ Tensor Tensor::from_strided(const T* data, const Shape& shape, std::span<const i
 
 template <class T>
 const T* Tensor::data() const {
-  if (dtype() != DtypeOf<T>::value) wrong_dtype("data", DtypeOf<T>::value, *this);
+  if (dtype() != dtype_of<T>) wrong_dtype("data", dtype_of<T>, *this);
   require_cpu("data", *this);
   return static_cast<const T*>(impl_->storage->data);
 }
@@ -151,9 +146,10 @@ void Tensor::set_data(const Tensor& source) {
   checked(impl_);
   if (!is_leaf()) throw ValueError("set_data: this tensor is computed by the graph; detach() it first");
   const Impl& from = checked(source.impl_);
-  const bool same_kind = from.shape == impl_->shape && from.dtype == impl_->dtype && source.device() == device();
-  if (!same_kind) impl_->grad = {};  // it no longer fits
-  impl_->shape = from.shape;
+  if (from.shape != impl_->shape)
+    throw ShapeError(fmt::format("set_data: expected {}, got {}; for another shape make a new tensor",
+                                 describe("source", *this), describe("source", source)));
+  if (from.dtype != impl_->dtype || source.device() != device()) impl_->grad = {};  // it no longer fits
   impl_->dtype = from.dtype;
   impl_->storage = from.storage;
 }
@@ -177,6 +173,7 @@ Tensor& Tensor::set_requires_grad(bool on) {
 }
 
 void Tensor::set_grad(const Tensor& grad) {
+  checked(impl_);
   if (grad.defined() && (grad.shape() != shape() || grad.dtype() != dtype()))
     throw ShapeError(fmt::format("set_grad: expected {} {}, got {} {}", to_string(shape()), name_of(dtype()),
                                  to_string(grad.shape()), name_of(grad.dtype())));
@@ -224,6 +221,8 @@ std::string to_string(const Tensor& tensor) {
   print_level(out, host.to(is_floating(tensor.dtype()) ? Dtype::float64 : Dtype::int64), 0, 0);
   return out;
 }
+
+std::ostream& operator<<(std::ostream& out, const Tensor& tensor) { return out << to_string(tensor); }
 
 #define TANDEM_INSTANTIATE(T)                                                                     \
   template Tensor Tensor::from(std::span<const T>, const Shape&, Device);                         \

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
+#include <iosfwd>
 #include <memory>
 #include <span>
 #include <string>
@@ -36,7 +38,7 @@ class Tensor {
   static Tensor from(const std::vector<T>& data, const Shape& shape, Device device = {}) {
     return from(std::span<const T>(data), shape, device);
   }
-  // Rows along axis 0 of host data whose element strides are `strides` (NumPy's, in elements): copied.
+  // Copies host data of any layout: element [i, j, ..] is data[i * strides[0] + j * strides[1] + ..].
   template <class T>
   static Tensor from_strided(const T* data, const Shape& shape, std::span<const int64_t> strides);
 
@@ -67,7 +69,8 @@ class Tensor {
   // In-place changes: of values (never recorded, not allowed on a tensor that the graph computes).
   void copy_from(const Tensor& source);  // same shape; converts dtype and device
   void fill(double value);
-  // Replaces the elements by those of `source` (dtype and device too); every handle sees it.
+  // Takes the elements of `source`, which then shares them, with their dtype and device; every handle sees it. Another
+  // shape is a ShapeError. A gradient of another dtype or device is dropped.
   void set_data(const Tensor& source);
 
   // Autograd. A leaf with requires_grad collects its gradient in grad(); backward() adds to it.
@@ -85,8 +88,10 @@ class Tensor {
   uint64_t version() const;  // of the storage
   void bump_version();       // an in-place change happened
 
-  // The same elements with another shape. Differentiable, shares storage.
+  // The same elements with another shape. Differentiable, shares storage. Of listed extents one may be -1: whatever
+  // is left. Throws ShapeError.
   Tensor reshape(const Shape& shape) const;
+  Tensor reshape(std::initializer_list<int64_t> extents) const;
 
   struct Impl;
 
@@ -100,12 +105,12 @@ Tensor empty(const Shape& shape, TensorOptions options = {});  // uninitialised
 Tensor zeros(const Shape& shape, TensorOptions options = {});
 Tensor ones(const Shape& shape, TensorOptions options = {});
 Tensor full(const Shape& shape, double value, TensorOptions options = {});
-Tensor arange(int64_t n, TensorOptions options = {});     // 0 .. n-1
 Tensor empty_like(const Tensor& x);
 Tensor zeros_like(const Tensor& x);
 
 // Shape, dtype, device and the values (the first and last three along each long axis).
 std::string to_string(const Tensor& tensor);
+std::ostream& operator<<(std::ostream& out, const Tensor& tensor);
 // "x[32, 784]": how error texts name a tensor.
 std::string describe(const char* name, const Tensor& tensor);
 

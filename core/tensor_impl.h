@@ -1,4 +1,4 @@
-// What a Tensor handle points to; for tensor.cpp and autograd.cpp alone.
+// What a Tensor handle points to; for tensor.cpp, autograd.cpp and reshape alone.
 #pragma once
 
 #include <memory>
@@ -15,11 +15,12 @@ struct Tensor::Impl {
   bool requires_grad = false;
   std::shared_ptr<Node> node;  // of the op that computed it; null for leaves
   Tensor grad;
+  Tensor arriving;  // of a leaf: what the running backward has found of its gradient
 };
 
 struct TensorAccess {
   static Tensor make(const Shape& shape, Dtype dtype, std::shared_ptr<Storage> storage) {
-    return Tensor(std::make_shared<Tensor::Impl>(Tensor::Impl{shape, dtype, std::move(storage), false, {}, {}}));
+    return Tensor(std::make_shared<Tensor::Impl>(Tensor::Impl{shape, dtype, std::move(storage), false, {}, {}, {}}));
   }
   static const std::shared_ptr<Tensor::Impl>& impl(const Tensor& t) { return t.impl_; }
   // No other handle or view can see its elements.

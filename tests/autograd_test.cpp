@@ -2,10 +2,12 @@
 #include "tandem/core/autograd.h"
 
 #include <memory>
+#include <string>
 #include <thread>
 
 #include "catch.hpp"
 #include "helpers.h"
+#include "tandem/core/dispatch.h"
 #include "tandem/core/error.h"
 #include "tandem/core/ops.h"
 
@@ -54,6 +56,13 @@ TEST_CASE("A million-node chain of a user's op that holds its undetached input i
   Tensor y = leaf({1});
   for (int i = 0; i < 1000000; ++i) {
     y = record("keep", y.detach(), {y}, [kept = y](const Tensor& dy) -> Grads { return {dy + 0.0 * kept.detach()}; });
+  }
+  y = {};
+
+  const Tensor w = leaf({1});  // held by the vjp alone, an input of no node
+  y = leaf({1});
+  for (int i = 0; i < 1000000; ++i) {
+    y = record("keep", y.detach(), {w}, [kept = y](const Tensor& dy) -> Grads { return {dy}; });
   }
   y = {};
   SUCCEED("the stack did not overflow");
@@ -238,14 +247,79 @@ TEST_CASE("Only inputs that need a gradient get one", "[autograd]") {
 TEST_CASE("set_data and to keep handles: parameters held elsewhere follow", "[autograd]") {
   Tensor parameter = leaf({1, 2});
   const Tensor held = parameter;
-  parameter.set_data(Tensor::from(Values{7, 8, 9}, {3}));
-  CHECK(held.to_vector<double>() == Values{7, 8, 9});
+  const Tensor source = Tensor::from(std::vector<float>{7, 8}, {2});
+  parameter.set_data(source);
+  CHECK(held.to_vector<float>() == std::vector<float>{7, 8});
+  CHECK(held.data<float>() == source.data<float>());
   CHECK(held.requires_grad());
   sum(held * 2.0).backward();
-  CHECK(parameter.grad().to_vector<double>() == Values{2, 2, 2});
+  CHECK(parameter.grad().to_vector<float>() == std::vector<float>{2, 2});
+}
+
+TEST_CASE("set_data refuses another shape: an optimizer's state would no longer fit", "[autograd]") {
+  Tensor x = leaf({1, 2});
+  CHECK(error_of([&] { x.set_data(zeros({3})); }) ==
+        "set_data: expected source[2], got source[3]; for another shape make a new tensor");
+  CHECK_THROWS_AS(x.set_data(zeros({2, 1})), ShapeError);
+  CHECK(x.to_vector<double>() == Values{1, 2});
+}
+
+TEST_CASE("A parameter that changed its dtype after forward gets no gradient of the old one", "[autograd]") {
+  Tensor other = leaf({5}), x = Tensor::from(std::vector<float>{1, 2}, {2}).set_requires_grad(true);
+  other.set_grad(ones({1}, {Dtype::float64}));
+  const Tensor loss = sum(x * 2.0).to(Dtype::float64) + sum(other);
+  x.set_data(x.detach().to(Dtype::float64));
+  CHECK(error_of([&] { loss.backward(); }) ==
+        "backward: the parameter [2] changed to float64 on cpu since forward; run forward again");
+  CHECK_FALSE(x.grad().defined());
+  CHECK(other.grad().item() == 1);
+
+  // Also where one graph holds it in both dtypes.
+  Tensor w = Tensor::from(std::vector<float>{1}, {1}).set_requires_grad(true);
+  const Tensor before = (w * 2.0).to(Dtype::float64);
+  w.set_data(w.detach().to(Dtype::float64));
+  CHECK_THROWS_AS((before + w).backward(), ValueError);
+  CHECK_FALSE(w.grad().defined());
+}
+
+TEST_CASE("Contributions to a leaf are added up as they come, not kept", "[autograd]") {
+  const int64_t bytes = 1 << 20;
+  Tensor w = zeros({bytes / 4}).set_requires_grad(true), first = ones({}).set_requires_grad(true);
+  uint64_t at_last = 0;
+  Tensor total = record("probe", first.detach().clone(), {first}, [&](const Tensor& dy) -> Grads {
+    at_last = memory_stats().bytes_in_use;
+    return {dy};
+  });
+  for (int i = 0; i < 50; ++i) total = total + sum(w * 2.0);
+  const uint64_t before = memory_stats().bytes_in_use;
+  total.backward();
+  CHECK(w.grad().to_vector<float>()[7] == 100);
+  CHECK(at_last < before + 4 * bytes);
+}
+
+TEST_CASE("Where memory runs out while gradients are added, every gradient stays as it was", "[autograd]") {
+  struct Scarce : LaunchObserver {
+    int left = 1;
+    void call(const char* kernel) override {
+      if (std::string(kernel) == "AddTo" && left-- == 0) throw OutOfMemory("on purpose");
+    }
+    void operand(const View&, Use) override {}
+  } scarce;
+  Tensor a = leaf({3}), b = leaf({5});
+  (a * b).backward();
+  const Tensor again = a * b;
+  set_launch_observer(&scarce);
+  CHECK_THROWS_AS(again.backward({}, true), OutOfMemory);
+  set_launch_observer(nullptr);
+  CHECK(a.grad().item() == 5);
+  CHECK(b.grad().item() == 3);
+  again.backward();
+  CHECK(a.grad().item() == 10);
+  CHECK(b.grad().item() == 6);
 }
 
 TEST_CASE("set_grad refuses what does not fit and keeps a copy's distance", "[autograd]") {
+  CHECK(error_of([] { Tensor().set_grad({}); }) == "tensor: an empty Tensor was used; give it values first");
   Tensor x = leaf({1, 2});
   CHECK(error_of([&] { x.set_grad(ones({3}, {Dtype::float64})); }) ==
         "set_grad: expected [2] float64, got [3] float64");

@@ -1,6 +1,6 @@
 // The op table: softmax, cross-entropy, dropout.
 #include "op_cases.h"
-#include "tandem/core/random.h"
+#include "tandem/core/scalar_math.h"
 
 namespace tandem::test {
 namespace {
@@ -28,8 +28,7 @@ OpCase cross_entropy_case(const std::string& what, const CrossEntropyOptions& op
           .roundings = 64};
 }
 
-// The mask is the documented one: position i survives where the i-th draw of the key's stream is >= p.
-// Seen from outside: what dropout leaves of ones.
+// The documented mask: element i is dropped where word i % 4 of Philox(key, counter i / 4, call) is below p 2^32.
 OpCase dropout_case(const std::string& what, double p) {
   auto call = [] { return full({}, 3, {.dtype = Dtype::int64}); };
   return {.name = "dropout, " + what,
@@ -38,8 +37,12 @@ OpCase dropout_case(const std::string& what, double p) {
           .op = [=](const Tensors& t) { return dropout(t[0], p, 77, call()); },
           .reference =
               [=](const Arrays& a) {
-                const Tensor mask = dropout(ones(a[0].shape, {.dtype = Dtype::float64}), p, 77, call());
-                return reference::map2(a[0], {a[0].shape, mask.to_vector<double>()}, std::multiplies<>());
+                reference::Array y = a[0];
+                for (size_t i = 0; i < y.data.size(); ++i) {
+                  const bool dropped = philox4x32(77, i / 4, 3).v[i % 4] < p * 0x1p32;
+                  y.data[i] = dropped ? 0 : y.data[i] / (1 - p);
+                }
+                return y;
               }};
 }
 

@@ -15,6 +15,7 @@
 #include "op_cases.h"
 #include "poison.h"
 #include "tandem/core/autograd.h"
+#include "tandem/core/dispatch.h"
 #include "tandem/core/error.h"
 #include "tandem/core/threads.h"
 
@@ -283,4 +284,47 @@ TEST_CASE("softmax and cross_entropy survive large logits", "[ops]") {
     CHECK(difference(values(cross_entropy(x, labels, {.reduction = Reduction::none})), {1e4, std::log(2.0)}, 1e-6) ==
           "");
   }
+}
+
+TEST_CASE("No kernel runs for a gradient that nobody needs", "[ops]") {
+  struct Calls : LaunchObserver {
+    std::vector<std::string> names;
+    void call(const char* kernel) override { names.push_back(kernel); }
+    void operand(const View&, Use) override {}
+  } calls;
+  const Tensor c = ones({3, 2}), row = ones({2}), one = ones({2});
+  Tensor x = ones({3, 2}).set_requires_grad(true);
+  const Tensor mean = zeros({2}), var = ones({2}), batches = zeros({}, {Dtype::int64});
+  const std::vector<Tensor> results = {add(x, row), sub(x, row), concat({c, x}),
+                                       batch_norm(x, one, row, {mean, var, batches}, {.training = false})};
+  const std::vector<std::vector<std::string>> wanted = {{}, {}, {"Slice"}, {"BnGradApply"}};
+  for (size_t i = 0; i < results.size(); ++i) {
+    const Tensor seed = ones(results[i].shape());
+    x.zero_grad();
+    calls.names.clear();
+    set_launch_observer(&calls);
+    results[i].backward(seed);
+    set_launch_observer(nullptr);
+    if (i < 2) calls.names.erase(calls.names.begin());  // the seed, copied for x
+    CHECK(calls.names == wanted[i]);
+  }
+}
+
+TEST_CASE("batch_norm of an empty batch gives gamma and beta zeros", "[ops]") {
+  Tensor gamma = ones({2}).set_requires_grad(true), beta = zeros({2}).set_requires_grad(true);
+  const RunningStats running{zeros({2}), ones({2}), zeros({}, {Dtype::int64})};
+  const Tensor y = batch_norm(zeros({0, 2}), gamma, beta, running, {.training = false});
+  sum(y).backward();
+  CHECK(gamma.grad().to_vector<float>() == std::vector<float>{0, 0});
+  CHECK(beta.grad().to_vector<float>() == std::vector<float>{0, 0});
+}
+
+TEST_CASE("reshape finds the extent left open", "[ops]") {
+  Tensor x = random({6}, 1).set_requires_grad(true);
+  const Tensor y = x.reshape({2, -1});
+  CHECK(y.shape() == Shape{2, 3});
+  CHECK(reshape(y, {-1}).shape() == Shape{6});
+  sum(y).backward();
+  CHECK(x.grad().shape() == Shape{6});
+  CHECK(zeros({0, 3}).reshape({-1, 3}).shape() == Shape{0, 3});
 }

@@ -211,19 +211,15 @@ TEST_CASE("A first step that runs out of memory has changed nothing") {
   CHECK(adam.steps() == 1);
 }
 
-TEST_CASE("A gradient of another dtype or shape than its parameter is refused, and nothing is changed") {
+TEST_CASE("A parameter that changed its dtype since forward gets no gradient, so a step moves nothing") {
   Tensor a = start(), b = start();
   const std::vector<double> before = values(a);
   SGD sgd({Parameter("a", a, Role::weight), Parameter("b", b, Role::weight)}, {.lr = 0.1});
   const Tensor loss = sum(a * 2) + sum(b * 2);
   b.set_data(b.detach().to(Dtype::float32));
-  loss.backward();
-  CHECK(error_of([&] { sgd.step(); }) ==
-        "SGD: expected a gradient of float32 [2, 3] on cpu for \"b\", got float64 [2, 3] on cpu; after a change of the "
-        "model call zero_grad() and backward() again");
-  CHECK_THROWS_AS(sgd.step(), ValueError);
+  CHECK_THROWS_AS(loss.backward(), ValueError);
+  sgd.step();
   CHECK(values(a) == before);
-  CHECK(sgd.steps() == 0);
 }
 
 TEST_CASE("An optimizer follows its parameter to another dtype") {

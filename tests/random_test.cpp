@@ -8,6 +8,7 @@
 
 #include "catch.hpp"
 #include "helpers.h"
+#include "tandem/core/error.h"
 
 using namespace tandem;
 using namespace tandem::test;
@@ -94,6 +95,13 @@ TEST_CASE("permutation holds every row once, each in every place equally often",
   int first[4] = {};
   for (uint64_t seed = 0; seed < 4000; ++seed) ++first[Stream(seed, "x").permutation(4)[0]];
   for (int c : first) CHECK(std::abs(c - 1000) < 5 * 28);
+}
+
+TEST_CASE("permutation refuses counts that int32 does not hold", "[random]") {
+  const Stream stream(1, "rows");
+  CHECK(stream.permutation(0).empty());
+  CHECK(error_of([&] { stream.permutation(-1); }) == "permutation: expected n in [0, 2^31), got -1");
+  CHECK_THROWS_AS(stream.permutation(int64_t{1} << 31), ValueError);
 }
 
 TEST_CASE("Filling a float32 tensor rounds the float64 draws", "[random]") {

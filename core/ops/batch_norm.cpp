@@ -85,26 +85,30 @@ Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, Runn
   const bool use_batch = options.training || !running.mean.defined();
   const Channels c = check(x, gamma, beta, running, options, use_batch);
   Tensor y = empty_like(x);
-  if (x.numel() == 0) return record("batch_norm", y, {x}, [](const Tensor& dy) -> Grads { return {dy}; });
+  const bool need_x = x.requires_grad(), need_gamma = gamma.defined() && gamma.requires_grad(),
+             need_beta = beta.defined() && beta.requires_grad();
+  if (x.numel() == 0)
+    return record("batch_norm", y, {x, gamma, beta}, [=](const Tensor& dy) -> Grads {
+      const auto zero = [&] { return zeros({c.count}, {dy.dtype(), dy.device()}); };
+      return {dy, need_gamma ? zero() : Tensor(), need_beta ? zero() : Tensor()};
+    });
   const Statistics s =
       use_batch ? batch_statistics(x, c, running, options) : running_statistics(x, c, running, options.eps);
   launch(BnApply{x, s.mean, s.rstd, gamma, beta, y, c.axis});
   return record("batch_norm", y, {x, gamma, beta},
-                [x = save(x), gamma = save(gamma.defined() ? gamma : Tensor(zeros({0}))), has_gamma = gamma.defined(), s, c,
-                 use_batch, need_x = x.requires_grad(), need_gamma = gamma.defined() && gamma.requires_grad(),
-                 need_beta = beta.defined() && beta.requires_grad()](const Tensor& dy) -> Grads {
+                [=, x = save(x), gamma = save(gamma)](const Tensor& dy) -> Grads {
                   Grads grads(3);
                   const Shape pair{2, c.count}, channels{c.count};
-                  const Tensor sums = sum_over_rows(x, pair, Dtype::float64, Dtype::float64, [&](Tensor& lanes) {
-                    launch(BnGradSums{dy, x, s.mean, s.rstd, lanes, c.axis});
-                  });
+                  Tensor sums;
+                  if (need_gamma || need_beta || use_batch)
+                    sums = sum_over_rows(x, pair, Dtype::float64, Dtype::float64, [&](Tensor& lanes) {
+                      launch(BnGradSums{dy, x, s.mean, s.rstd, lanes, c.axis});
+                    });
                   if (need_gamma) grads[1] = slice(sums, 0, 1, 2).reshape(channels).to(dy.dtype());
                   if (need_beta) grads[2] = slice(sums, 0, 0, 1).reshape(channels).to(dy.dtype());
-                  if (need_x) {
-                    const Tensor none;
-                    launch(BnGradApply{dy, x, s.mean, s.rstd, has_gamma ? gamma.checked() : none, use_batch ? sums : none,
-                                       grads[0] = empty_like(x), c.axis, c.values});
-                  }
+                  if (need_x)
+                    launch(BnGradApply{dy, x, s.mean, s.rstd, gamma, use_batch ? sums : Tensor(), grads[0] = empty_like(x),
+                                       c.axis, c.values});
                   return grads;
                 });
 }

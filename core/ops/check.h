@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <initializer_list>
+#include <optional>
 
 #include "tandem/core/autograd.h"
 #include "tandem/core/dispatch.h"
@@ -45,6 +46,9 @@ inline void check_dtype(const char* op, Named x, Dtype dtype) {
     throw ValueError(fmt::format("{}: expected {} of {}, got {} of {}; convert it with to()", op, x.name, name_of(dtype),
                                  describe(x.name, x.tensor), name_of(x.tensor.dtype())));
 }
+
+// The first value of `index` (int32) that is not in [0, n), if there is one.
+std::optional<int32_t> first_outside(const Tensor& index, int64_t n);
 
 // The gradient of a broadcast operand of this shape: dy summed over the axes along which it was repeated.
 Tensor sum_to(const Tensor& dy, const Shape& shape);

@@ -47,17 +47,19 @@ Tensor unary(UnaryOp op, const char* name, const Tensor& x, bool from_output) {
 // y = a + b.  da = dy, db = dy.
 Tensor add(const Tensor& a, const Tensor& b) {
   Tensor y = binary(BinaryOp::add, "add", a, b);
-  return record("add", y, {a, b}, [sa = a.shape(), sb = b.shape()](const Tensor& dy) -> Grads {
-    return {sum_to(dy, sa), sum_to(dy, sb)};
-  });
+  return record("add", y, {a, b},
+                [sa = a.shape(), sb = b.shape(), na = a.requires_grad(), nb = b.requires_grad()](const Tensor& dy) -> Grads {
+                  return reduce_to_inputs(na, nb, sa, sb, [&] { return dy; }, [&] { return dy; });
+                });
 }
 
 // y = a - b.  da = dy, db = -dy.
 Tensor sub(const Tensor& a, const Tensor& b) {
   Tensor y = binary(BinaryOp::sub, "sub", a, b);
-  return record("sub", y, {a, b}, [sa = a.shape(), sb = b.shape(), nb = b.requires_grad()](const Tensor& dy) -> Grads {
-    return {sum_to(dy, sa), nb ? sum_to(neg(dy), sb) : Tensor()};
-  });
+  return record("sub", y, {a, b},
+                [sa = a.shape(), sb = b.shape(), na = a.requires_grad(), nb = b.requires_grad()](const Tensor& dy) -> Grads {
+                  return reduce_to_inputs(na, nb, sa, sb, [&] { return dy; }, [&] { return neg(dy); });
+                });
 }
 
 // y = a b.  da = dy b, db = dy a.
@@ -81,29 +83,21 @@ Tensor div(const Tensor& a, const Tensor& b) {
                 });
 }
 
-// y = max(a, b).  The larger takes dy; ties take half each.
-Tensor maximum(const Tensor& a, const Tensor& b) {
-  Tensor y = binary(BinaryOp::maximum, "maximum", a, b);
-  return record("maximum", y, {a, b},
-                [a = save(a), b = save(b), na = a.requires_grad(), nb = b.requires_grad()](const Tensor& dy) -> Grads {
-                  return reduce_to_inputs(
-                      na, nb, a.checked().shape(), b.checked().shape(),
-                      [&] { return mul(dy, binary(BinaryOp::step, "maximum", a, b)); },
-                      [&] { return mul(dy, binary(BinaryOp::step, "maximum", b, a)); });
+// y = max(a, b) or min(a, b).  The one chosen takes dy; ties take half each.
+static Tensor choose(BinaryOp op, const char* name, const Tensor& a, const Tensor& b) {
+  Tensor y = binary(op, name, a, b);
+  return record(name, y, {a, b},
+                [op, name, a = save(a), b = save(b), na = a.requires_grad(), nb = b.requires_grad()](const Tensor& dy) -> Grads {
+                  const auto share = [&](const Tensor& mine, const Tensor& other) {
+                    const bool larger = op == BinaryOp::maximum;
+                    return mul(dy, binary(BinaryOp::step, name, larger ? mine : other, larger ? other : mine));
+                  };
+                  return reduce_to_inputs(na, nb, a.checked().shape(), b.checked().shape(),
+                                          [&] { return share(a, b); }, [&] { return share(b, a); });
                 });
 }
-
-// y = min(a, b).  The smaller takes dy; ties take half each.
-Tensor minimum(const Tensor& a, const Tensor& b) {
-  Tensor y = binary(BinaryOp::minimum, "minimum", a, b);
-  return record("minimum", y, {a, b},
-                [a = save(a), b = save(b), na = a.requires_grad(), nb = b.requires_grad()](const Tensor& dy) -> Grads {
-                  return reduce_to_inputs(
-                      na, nb, a.checked().shape(), b.checked().shape(),
-                      [&] { return mul(dy, binary(BinaryOp::step, "minimum", b, a)); },
-                      [&] { return mul(dy, binary(BinaryOp::step, "minimum", a, b)); });
-                });
-}
+Tensor maximum(const Tensor& a, const Tensor& b) { return choose(BinaryOp::maximum, "maximum", a, b); }
+Tensor minimum(const Tensor& a, const Tensor& b) { return choose(BinaryOp::minimum, "minimum", a, b); }
 
 // y = scale x + shift.  dx = scale dy.
 Tensor affine(const Tensor& x, double scale, double shift) {

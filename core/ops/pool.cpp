@@ -51,6 +51,8 @@ Shape pool2d_shape(const Shape& x, const Pool2dOptions& options, const char* op)
 Tensor max_pool2d(const Tensor& x, const Pool2dOptions& options) {
   check_floating("max_pool2d", {"x", x});
   Tensor y = empty(pool2d_shape(x.shape(), options, "max_pool2d"), {x.dtype(), x.device()});
+  if (x.dim(2) > 0 && x.dim(1) > INT32_MAX / x.dim(2))  // positions are int32
+    throw ShapeError(fmt::format("max_pool2d: expected images of fewer than 2^31 pixels, got {}", describe("x", x)));
   Tensor index = empty(y.shape(), {Dtype::int32, x.device()});
   launch(MaxPool{x, y, index, pool2d_window(options, "max_pool2d")});
   return record("max_pool2d", y, {x}, [index, shape = x.shape()](const Tensor& dy) -> Grads {

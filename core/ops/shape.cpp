@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "tandem/core/ops/check.h"
 #include "tandem/core/tensor_impl.h"
 
@@ -9,8 +11,21 @@ Tensor Tensor::reshape(const Shape& wanted) const {
     throw ShapeError(fmt::format("reshape: expected a shape of {} elements for {}, got {} ({})", numel(),
                                  describe("x", *this), to_string(wanted), wanted.numel()));
   Tensor y = TensorAccess::make(wanted, dtype(), impl_->storage);
-  if (!is_floating(dtype())) return y;
   return record("reshape", y, {*this}, [from = shape()](const Tensor& dy) -> Grads { return {dy.reshape(from)}; });
+}
+
+Tensor Tensor::reshape(std::initializer_list<int64_t> extents) const {
+  const auto open = std::find(extents.begin(), extents.end(), -1);
+  if (open == extents.end()) return reshape(Shape(extents));
+  std::vector<int64_t> dims = extents;
+  int64_t& left = dims[static_cast<size_t>(open - extents.begin())];
+  left = 1;
+  const int64_t known = Shape(dims).numel();  // refuses a second -1
+  if (known == 0 || numel() % known != 0)
+    throw ShapeError(fmt::format("reshape: expected extents that divide the {} elements of {}, got [{}]", numel(),
+                                 describe("x", *this), fmt::join(extents, ", ")));
+  left = numel() / known;
+  return reshape(Shape(dims));
 }
 
 Tensor reshape(const Tensor& x, const Shape& shape) { return x.reshape(shape); }
@@ -60,14 +75,19 @@ Tensor concat(const std::vector<Tensor>& parts, int axis) {
     total += part.shape()[along];
   }
   Tensor y = empty(first.shape().with(along, total), {first.dtype(), first.device()});
-  std::vector<int64_t> begins{0};
-  for (const Tensor& part : parts) {
-    launch(Place{part, y, along, begins.back()});
-    begins.push_back(begins.back() + part.shape()[along]);
+  struct Piece {
+    int64_t begin, end;
+    bool needed;
+  };
+  std::vector<Piece> pieces;
+  for (int64_t begin = 0; const Tensor& part : parts) {
+    launch(Place{part, y, along, begin});
+    pieces.push_back({begin, begin + part.shape()[along], part.requires_grad()});
+    begin = pieces.back().end;
   }
-  return record("concat", y, parts, [along, begins](const Tensor& dy) -> Grads {
+  return record("concat", y, parts, [along, pieces = std::move(pieces)](const Tensor& dy) -> Grads {
     Grads grads;
-    for (size_t i = 0; i + 1 < begins.size(); ++i) grads.push_back(slice(dy, along, begins[i], begins[i + 1]));
+    for (const Piece& p : pieces) grads.push_back(p.needed ? slice(dy, along, p.begin, p.end) : Tensor());
     return grads;
   });
 }
@@ -87,15 +107,23 @@ Tensor slice(const Tensor& x, int axis, int64_t begin, int64_t end) {
   });
 }
 
+std::optional<int32_t> first_outside(const Tensor& index, int64_t n) {
+  const Tensor host = index.to(Device::cpu());
+  const int32_t* begin = host.data<int32_t>();
+  const int32_t* end = begin + host.numel();
+  const int32_t* stray = std::find_if(begin, end, [n](int32_t i) { return i < 0 || i >= n; });
+  return stray == end ? std::nullopt : std::optional(*stray);
+}
+
 // y[i] = x[index[i]].  dx[index[i]] += dy[i].
 Tensor gather_rows(const Tensor& x, const Tensor& index) {
   check_dtype("gather_rows", {"index", index}, Dtype::int32);
   if (x.rank() < 1 || index.rank() != 1)
     throw ShapeError(fmt::format("gather_rows: expected x[N, ...] and index[M], got {} and {}", describe("x", x),
                                  describe("index", index)));
-  for (int32_t i : index.to_vector<int32_t>())
-    if (i < 0 || i >= x.shape()[0])
-      throw ValueError(fmt::format("gather_rows: expected rows in [0, {}) of {}, got {}", x.shape()[0], describe("x", x), i));
+  if (const auto stray = first_outside(index, x.shape()[0]))
+    throw ValueError(
+        fmt::format("gather_rows: expected rows in [0, {}) of {}, got {}", x.shape()[0], describe("x", x), *stray));
   Tensor y = empty(x.shape().with(0, index.numel()), {x.dtype(), x.device()});
   launch(GatherRows{x, index, y});
   return record("gather_rows", y, {x}, [index = save(index), shape = x.shape()](const Tensor& dy) -> Grads {

@@ -26,9 +26,8 @@ void check_labels(const Tensor& logits, const Tensor& labels) {
   if (logits.rank() != 2 || labels.rank() != 1 || logits.dim(0) != labels.dim(0) || logits.dim(1) == 0)
     throw ShapeError(fmt::format("cross_entropy: expected logits[N, C] and labels[N], got {} and {}",
                                  describe("logits", logits), describe("labels", labels)));
-  for (int32_t label : labels.to_vector<int32_t>())
-    if (label < 0 || label >= logits.dim(1))
-      throw ValueError(fmt::format("cross_entropy: expected labels in [0, {}), got {}", logits.dim(1), label));
+  if (const auto stray = first_outside(labels, logits.dim(1)))
+    throw ValueError(fmt::format("cross_entropy: expected labels in [0, {}), got {}", logits.dim(1), *stray));
 }
 
 }  // namespace
