@@ -169,17 +169,22 @@ struct AvgPoolGrad { RowsIn dy; RowsOut dx; Window window; bool count_padding; T
 // running statistics and gamma, beta have x's dtype.
 
 // moments[chunk] = {mean[C], M2[C]}: mean and sum of squared deviations of the chunk's rows, in two passes.
-struct BnMoments { RowsIn x; Slots moments; int axis; TANDEM_KERNEL(BnMoments, x, moments, axis) };
+// With a mask (x's shape without `axis`) only values where it is not 0 count. counts[chunk]: how many of a channel do;
+// may be absent without a mask.
+struct BnMoments {
+  RowsIn x, mask; Slots moments, counts; int axis;
+  TANDEM_KERNEL(BnMoments, x, mask, moments, counts, axis)
+};
 // Merges the chunks (Chan, Golub, LeVeque 1979) of a batch with `rows` rows and `per_row` values of a
-// channel in each: mean[C], rstd[C] = 1/sqrt(var + eps) with the biased variance (0 when var and eps are 0).
+// channel in each, or counts[chunk] values of a channel (counts may be absent): mean[C], rstd[C] = 1/sqrt(var + eps) with the biased variance (0 when var and eps are 0).
 // Then, if running_mean is there: batches += 1 (int64), running = (1 - w) running + w batch, with
 // w = 1/batches when cumulative, else new_weight, and the unbiased variance when `unbiased`.
-// A channel with a non-finite batch statistic leaves its running statistics alone.
+// A channel with a non-finite batch statistic leaves its running statistics alone: skipped += 1 (int64).
 struct BnFinish {
-  In moments; Out mean, rstd; InOut running_mean, running_var, batches;
+  In moments, counts; Out mean, rstd; InOut running_mean, running_var, batches, skipped;
   int64_t rows, chunk_rows, per_row; double eps, new_weight; bool cumulative, unbiased;
-  TANDEM_KERNEL(BnFinish, moments, mean, rstd, running_mean, running_var, batches, rows, chunk_rows,
-                per_row, eps, new_weight, cumulative, unbiased)
+  TANDEM_KERNEL(BnFinish, moments, counts, mean, rstd, running_mean, running_var, batches, skipped, rows,
+                chunk_rows, per_row, eps, new_weight, cumulative, unbiased)
 };
 // mean, rstd from running statistics, for eval.
 struct BnFromRunning { In running_mean, running_var; Out mean, rstd; double eps; TANDEM_KERNEL(BnFromRunning, running_mean, running_var, mean, rstd, eps) };
@@ -188,8 +193,11 @@ struct BnApply { RowsIn x; In mean, rstd, gamma, beta; RowsOut y; int axis; TAND
 // sums[lanes, 2, C] = {sum dy, sum dy * xhat}, xhat = (x - mean) * rstd.
 struct BnGradSums { RowsIn dy, x; In mean, rstd; Sum sums; int axis; TANDEM_KERNEL(BnGradSums, dy, x, mean, rstd, sums, axis) };
 // dx = gamma * rstd * (dy - sums[0]/n - xhat * sums[1]/n) for batch statistics over n values
-// (Ioffe and Szegedy 2015, section 3); without sums, eval: dx = gamma * rstd * dy.
-struct BnGradApply { RowsIn dy, x; In mean, rstd, gamma, sums; RowsOut dx; int axis; int64_t n; TANDEM_KERNEL(BnGradApply, dy, x, mean, rstd, gamma, sums, dx, axis, n) };
+// (Ioffe and Szegedy 2015, section 3); without sums (eval), or where the mask is 0: dx = gamma * rstd * dy.
+struct BnGradApply {
+  RowsIn dy, x, mask; In mean, rstd, gamma, sums; RowsOut dx; int axis; int64_t n;
+  TANDEM_KERNEL(BnGradApply, dy, x, mask, mean, rstd, gamma, sums, dx, axis, n)
+};
 
 // ---- softmax and losses ------------------------------------------------------------------------
 

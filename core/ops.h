@@ -93,6 +93,7 @@ Tensor global_avg_pool(const Tensor& x);  // [N, C]
 struct RunningStats {
   Tensor mean, var;  // empty: none are kept
   Tensor batches;    // int64, one element: training batches seen
+  Tensor skipped{};  // int64, one element, may be empty: times a channel kept its statistics, the batch's not being finite
 };
 // How batches enter the running statistics: running = (1 - w) running + w batch.
 struct Momentum {
@@ -114,8 +115,20 @@ struct BatchNormOptions {
 // Ioffe and Szegedy 2015: y = (x - mean) / sqrt(var + eps) * gamma + beta per channel, over all other axes.
 // x has 2 to 5 axes; gamma, beta [C] may be empty. Training uses the batch's statistics and moves `running`;
 // otherwise (eval) the running ones, or the batch's where none are kept. Statistics are float64.
+// mask, of x's shape without the channel axis and any dtype: the batch's statistics are of the positions where it is
+// not 0, as Keras has it for padded sequences; y is computed everywhere.
 Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, RunningStats running,
-                  const BatchNormOptions& options = {});
+                  const BatchNormOptions& options = {}, const Tensor& mask = {});
+
+// ---- layer norm and group norm: the statistics of one sample, the same in training and eval ------------------
+// Ba, Kiros and Hinton 2016: y = (x - mean) / sqrt(var + eps) * gamma + beta over x's last axes, which must be
+// `normalized`; gamma and beta of that shape may be empty. Biased variance, float64 statistics.
+Tensor layer_norm(const Tensor& x, const Shape& normalized, const Tensor& gamma = {}, const Tensor& beta = {},
+                  double eps = 1e-5);
+// Wu and He 2018: the same over the pixels and the C / groups neighbouring channels of each group of x[N, ..., C];
+// gamma, beta [C] may be empty. One group: layer norm but for gamma and beta; C groups: instance norm.
+Tensor group_norm(const Tensor& x, int64_t groups, const Tensor& gamma = {}, const Tensor& beta = {},
+                  double eps = 1e-5);
 
 // ---- softmax, losses, dropout ---------------------------------------------------------------------------------
 Tensor softmax(const Tensor& x, int axis = -1);

@@ -12,6 +12,17 @@ namespace {
 
 const char* on_off(bool on) { return on ? "on" : "off"; }
 
+BatchNormLayerOptions of_ranks(BatchNormLayerOptions options, int min_rank, int max_rank) {
+  options.min_rank = min_rank;
+  options.max_rank = max_rank;
+  return options;
+}
+
+// "4", "2 to 5"
+std::string ranks(const BatchNormLayerOptions& o, const char* to) {
+  return o.min_rank == o.max_rank ? fmt::format("{}", o.min_rank) : fmt::format("{}{}{}", o.min_rank, to, o.max_rank);
+}
+
 }  // namespace
 
 BatchNormLayerOptions BatchNormLayerOptions::keras(double momentum) {
@@ -30,14 +41,20 @@ BatchNorm::BatchNorm(int64_t channels, BatchNormLayerOptions o) : channels_(chan
   if (o.channel_axis < -1 || o.channel_axis == 0 || o.channel_axis > 4) {
     throw ValueError(fmt::format("BatchNorm: expected channel_axis -1 (the last) or 1 to 4, got {}", o.channel_axis));
   }
+  if (o.min_rank < 2 || o.max_rank > 5 || o.min_rank > o.max_rank) {
+    throw ValueError(fmt::format("BatchNorm: expected ranks within 2 to 5, got {}", ranks(o, " to ")));
+  }
+  if (o.zero_scale && !o.scale) throw ValueError("BatchNorm: expected scale where zero_scale is asked for, got none");
   if (o.scale) weight = empty({channels}, {o.dtype}).set_requires_grad(true);
   if (o.shift) bias = empty({channels}, {o.dtype}).set_requires_grad(true);
   if (o.track_running_stats) {
     running_mean = empty({channels}, {o.dtype});
     running_var = empty({channels}, {o.dtype});
     num_batches_tracked = empty({}, {Dtype::int64});
+    skipped_ = empty({}, {Dtype::int64});
   }
   init(seed());
+  if (o.frozen) freeze();
 }
 
 BatchNorm BatchNorm::pytorch(int64_t channels, double momentum) {
@@ -50,9 +67,9 @@ BatchNorm BatchNorm::keras(int64_t channels, double momentum) {
 
 void BatchNorm::check_channels(const Shape& x) const {
   const int rank = x.rank(), axis = options_.channel_axis < 0 ? rank - 1 : options_.channel_axis;
-  if (rank < 2 || rank > 5) {
-    throw ShapeError(
-        fmt::format("{}: expected x of 2 to 5 axes, got x{} ({})", label("BatchNorm"), to_string(x), rank));
+  if (rank < options_.min_rank || rank > options_.max_rank) {
+    throw ShapeError(fmt::format("{}: expected x of {} axes, got x{} ({})", label("BatchNorm"), ranks(options_, " to "),
+                                 to_string(x), rank));
   }
   const auto name = [&](int a) { return a == rank - 1 ? std::string("the last axis") : fmt::format("axis {}", a); };
   if (axis < rank && x[axis] == channels_) return;
@@ -69,7 +86,7 @@ void BatchNorm::check_channels(const Shape& x) const {
 }
 
 void BatchNorm::check_batch(const Shape& x) const {
-  if (!is_training() && options_.track_running_stats) return;
+  if ((!is_training() || options_.frozen) && options_.track_running_stats) return;
   const int64_t values = x.numel() / channels_, least = options_.allow_one_value ? 1 : 2;
   if (values >= least) return;
   const std::string needs = fmt::format("needs at least {} value{} per channel, x{} has {}", least,
@@ -84,18 +101,55 @@ void BatchNorm::check_batch(const Shape& x) const {
                                label("BatchNorm"), needs));
 }
 
-Tensor BatchNorm::forward(const Tensor& x) {
+void BatchNorm::freeze() {
+  if (!options_.track_running_stats) {
+    throw ValueError(
+        fmt::format("{}: expected running statistics to freeze, this layer keeps none", label("BatchNorm")));
+  }
+  options_.frozen = true;
+  for (Tensor* own : {&weight, &bias}) {
+    if (!own->defined()) continue;
+    own->set_requires_grad(false);
+    own->zero_grad();  // or an optimizer would still step it
+  }
+}
+
+void BatchNorm::unfreeze() {
+  options_.frozen = false;
+  for (Tensor* own : {&weight, &bias}) {
+    if (own->defined()) own->set_requires_grad(true);
+  }
+}
+
+Tensor BatchNorm::forward(const Tensor& x) { return forward(x, {}); }
+
+Tensor BatchNorm::forward(const Tensor& x, const Tensor& mask) {
   check_channels(x.shape());
   check_batch(x.shape());
-  return labelled("BatchNorm", [&] {
-    return batch_norm(x, weight, bias, {running_mean, running_var, num_batches_tracked},
+  RunningStats running{running_mean, running_var, num_batches_tracked, skipped_};
+  if (gather_) {
+    *gather_ = merge(*gather_, moments(x, options_.channel_axis));
+    running = {};  // the batch's statistics, and none change
+  }
+  const bool watched = skipped_.defined() && skipped_.device() == Device{};
+  const int64_t skipped = watched ? *skipped_.data<int64_t>() : 0;
+  const Tensor y = labelled("BatchNorm", [&] {
+    return batch_norm(x, weight, bias, running,
                       {.eps = options_.eps,
                        .momentum = options_.momentum,
                        .unbiased_running_var = options_.unbiased_running_var,
                        .channel_axis = options_.channel_axis,
-                       .training = is_training(),
-                       .allow_one_value = options_.allow_one_value});
+                       .training = is_training() && !options_.frozen,
+                       .allow_one_value = options_.allow_one_value},
+                      mask);
   });
+  if (watched && *skipped_.data<int64_t>() > skipped) {
+    warn(fmt::format(
+        "{}: the batch mean or variance of {} of {} channels is not finite in training batch {}; their "
+        "running statistics were left as they were",
+        label("BatchNorm"), *skipped_.data<int64_t>() - skipped, channels_, *num_batches_tracked.data<int64_t>()));
+  }
+  return y;
 }
 
 Shape BatchNorm::output_shape(const Shape& x) const {
@@ -120,18 +174,23 @@ std::string BatchNorm::text() const {
   if (o.allow_one_value != base.allow_one_value) text += fmt::format(":one_value={}", on_off(o.allow_one_value));
   if (!o.scale) text += ":scale=off";
   if (!o.shift) text += ":shift=off";
+  if (o.zero_scale) text += ":zero";
+  if (o.frozen) text += ":frozen";
+  if (o.min_rank != base.min_rank || o.max_rank != base.max_rank) text += ":rank=" + ranks(o, "-");
   if (!o.track_running_stats) text += ":track=off";
   if (o.channel_axis != base.channel_axis) text += fmt::format(":axis={}", o.channel_axis);
   return text;
 }
 
 void BatchNorm::members(MemberVisitor& v) {
-  if (options_.scale) v.parameter("weight", weight, Role::norm, Init::ones(), channels_, channels_);
+  if (options_.scale)
+    v.parameter("weight", weight, Role::norm, options_.zero_scale ? Init::zeros() : Init::ones(), channels_, channels_);
   if (options_.shift) v.parameter("bias", bias, Role::norm, Init::zeros(), channels_, channels_);
   if (!options_.track_running_stats) return;
   v.buffer("running_mean", running_mean, true);
   v.buffer("running_var", running_var, true);
   v.buffer("num_batches_tracked", num_batches_tracked, true);
+  v.buffer("skipped_updates", skipped_, false);
 }
 
 void BatchNorm::on_init() {
@@ -139,8 +198,13 @@ void BatchNorm::on_init() {
   running_mean.fill(0);
   running_var.fill(1);
   num_batches_tracked.fill(0);
+  skipped_.fill(0);
 }
 
 std::unique_ptr<Module> BatchNorm::clone() const { return copy_of(*this, channels_, options_); }
+
+BatchNorm1d::BatchNorm1d(int64_t channels, BatchNormLayerOptions o) : BatchNorm(channels, of_ranks(o, 2, 3)) {}
+BatchNorm2d::BatchNorm2d(int64_t channels, BatchNormLayerOptions o) : BatchNorm(channels, of_ranks(o, 4, 4)) {}
+BatchNorm3d::BatchNorm3d(int64_t channels, BatchNormLayerOptions o) : BatchNorm(channels, of_ranks(o, 5, 5)) {}
 
 }  // namespace tandem

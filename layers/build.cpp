@@ -12,6 +12,8 @@
 #include "tandem/layers/batch_norm.h"
 #include "tandem/layers/conv2d.h"
 #include "tandem/layers/dense.h"
+#include "tandem/layers/group_norm.h"
+#include "tandem/layers/layer_norm.h"
 #include "tandem/layers/pool.h"
 
 namespace tandem {
@@ -144,6 +146,28 @@ Made make_conv(LayerText& text, Context& context) {
   return std::make_unique<Conv2d>(in, out, o);
 }
 
+Made make_ln(LayerText& text, Context& context) {
+  const int64_t features = context.x[context.x.rank() - 1];
+  LayerNormOptions o{.dtype = context.options.dtype};
+  o.eps = text.number("eps", o.eps);
+  o.scale = text.on_off("scale", o.scale);
+  o.shift = text.on_off("shift", o.shift);
+  text.done();
+  context.spend({o.scale + o.shift, features});
+  return std::make_unique<LayerNorm>(features, o);
+}
+
+Made make_gn(LayerText& text, Context& context) {
+  const int64_t groups = to_int("the size", text.size()), channels = context.x[context.x.rank() - 1];
+  GroupNormOptions o{.dtype = context.options.dtype};
+  o.eps = text.number("eps", o.eps);
+  o.scale = text.on_off("scale", o.scale);
+  o.shift = text.on_off("shift", o.shift);
+  text.done();
+  context.spend({o.scale + o.shift, channels});
+  return std::make_unique<GroupNorm>(groups, channels, o);
+}
+
 // A number in the layer's own convention, or pytorch(0.1), keras(0.99), cumulative.
 Momentum parse_momentum(const std::string& text, bool keras) {
   if (text == "cumulative") return Momentum::cumulative();
@@ -165,7 +189,14 @@ Made make_bn(LayerText& text, Context& context) {
   if (!momentum.empty()) o.momentum = parse_momentum(momentum, keras);
   o.scale = text.on_off("scale", o.scale);
   o.shift = text.on_off("shift", o.shift);
+  o.zero_scale = text.on_off("zero", false);
   o.track_running_stats = text.on_off("track", o.track_running_stats);
+  o.frozen = text.on_off("frozen", false);
+  if (const std::string ranks = text.value("rank", ""); !ranks.empty()) {
+    const std::vector<std::string> ends = split(ranks, '-');
+    o.min_rank = static_cast<int>(std::clamp<int64_t>(to_int("rank", ends.front()), 0, 99));
+    o.max_rank = static_cast<int>(std::clamp<int64_t>(to_int("rank", ends.back()), 0, 99));
+  }
   const int64_t axis = text.integer("axis", -1);
   o.unbiased_running_var = text.on_off("unbiased", o.unbiased_running_var);
   o.allow_one_value = text.on_off("one_value", o.allow_one_value);
@@ -214,6 +245,8 @@ constexpr Kind kKinds[] = {
     {"dense", make_dense},
     {"conv", make_conv},
     {"bn", make_bn},
+    {"ln", make_ln},
+    {"gn", make_gn},
     {"relu", make_plain<ReLU>},
     {"sigmoid", make_plain<Sigmoid>},
     {"tanh", make_plain<Tanh>},

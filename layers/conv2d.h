@@ -23,6 +23,7 @@ class Conv2d : public Module {
   Conv2d(int64_t in, int64_t out, Conv2dLayerOptions options = {});  // throws ValueError for sizes that make no sense
 
   Tensor weight, bias;
+  const Conv2dLayerOptions& options() const { return options_; }
 
   Tensor forward(const Tensor& x) override;
   Shape output_shape(const Shape& x) const override;

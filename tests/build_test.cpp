@@ -102,6 +102,10 @@ TEST_CASE("Every layer and option in code becomes the text that builds it again"
   check_round_trip(bn({.track_running_stats = false}), "bn:track=off", image);
   check_round_trip(bn({.channel_axis = 1}), "bn:axis=1", image);
   check_round_trip(bn({.allow_one_value = true}), "bn:one_value=on", image);
+  check_round_trip(bn({.zero_scale = true}), "bn:zero", image);
+  check_round_trip(bn({.frozen = true}), "bn:frozen", image);
+  check_round_trip(bn({.min_rank = 4, .max_rank = 4}), "bn:rank=4", image);
+  check_round_trip(bn({.min_rank = 2, .max_rank = 4}), "bn:rank=2-4", image);
   check_round_trip(bn(BatchNormLayerOptions::keras()), "bn:keras", image);
   check_round_trip(bn(BatchNormLayerOptions::keras(0.9)), "bn:keras:momentum=0.9", image);
   check_round_trip(std::make_unique<ReLU>(), "relu", image);
@@ -170,14 +174,14 @@ TEST_CASE("A text without its batch norms keeps all else, biases come back") {
 TEST_CASE("A text that cannot be built is refused with the layer at fault and the way out") {
   const std::pair<const char*, const char*> refused[] = {
       {"",
-       "build: layer 1 \"\": unknown kind \"\"; there are dense, conv, bn, relu, sigmoid, tanh, dropout, flatten, "
+       "build: layer 1 \"\": unknown kind \"\"; there are dense, conv, bn, ln, gn, relu, sigmoid, tanh, dropout, flatten, "
        "maxpool, avgpool, gap"},
       {"relu,,relu",
-       "build: layer 2 \"\": unknown kind \"\"; there are dense, conv, bn, relu, sigmoid, tanh, dropout, "
+       "build: layer 2 \"\": unknown kind \"\"; there are dense, conv, bn, ln, gn, relu, sigmoid, tanh, dropout, "
        "flatten, maxpool, avgpool, gap"},
       {"relu,dens:512",
        "build: layer 2 \"dens:512\": unknown kind \"dens\" (did you mean \"dense\"?); there are dense, conv, "
-       "bn, relu, sigmoid, tanh, dropout, flatten, maxpool, avgpool, gap"},
+       "bn, ln, gn, relu, sigmoid, tanh, dropout, flatten, maxpool, avgpool, gap"},
       {"dense", "build: layer 1 \"dense\": expected a size, as in \"dense:32\""},
       {"dense:abc", "build: layer 1 \"dense:abc\": expected a size, as in \"dense:32\""},
       {"dense:3.5", "build: layer 1 \"dense:3.5\": the size must be an integer, got \"3.5\""},
@@ -191,7 +195,7 @@ TEST_CASE("A text that cannot be built is refused with the layer at fault and th
        "build: layer 1 \"conv:8:kernel=5\": unknown option \"kernel\"; conv takes k, s, p, d, g, bias, init"},
       {"bn:moment=0.1",
        "build: layer 1 \"bn:moment=0.1\": unknown option \"moment\" (did you mean \"momentum\"?); bn takes "
-       "keras, eps, momentum, scale, shift, track, axis, unbiased, one_value"},
+       "keras, eps, momentum, scale, shift, zero, track, frozen, rank, axis, unbiased, one_value"},
       {"conv:8:k=2:k=3", "build: layer 1 \"conv:8:k=2:k=3\": option \"k\" is given twice"},
       {"conv:8:k=x", "build: layer 1 \"conv:8:k=x\": k must be an integer or HxW, got \"x\""},
       {"conv:8:k=", "build: layer 1 \"conv:8:k=\": k must be an integer or HxW, got \"\""},
@@ -326,7 +330,7 @@ TEST_CASE("A file from which no model can be rebuilt is refused, whatever it cla
   refused(with("input_shape", "[-4]"),
           at + "its layers cannot be built: shape: expected extents >= 0, got -4 for axis 0");
   refused(with("layers", "dense:3,boom"), at + "its layers cannot be built: build: layer 2 \"boom\": unknown kind "
-                                               "\"boom\"; there are dense, conv, bn, relu, "
+                                               "\"boom\"; there are dense, conv, bn, ln, gn, relu, "
                                                "sigmoid, tanh, dropout, flatten, maxpool, avgpool, gap");
   refused(
       with("layers", "dense:1000000000"),

@@ -147,12 +147,12 @@ void run_batch_norm(Outputs& out, const Shape& shape, int axis) {
   Tensor moments = f64({cut.chunks(), 2, channels}), sums = f64({cut.lanes(), 2, channels}), total = f64({2, channels});
   Tensor mean = f64({channels}), rstd = f64({channels}), y = empty_like(x), dx = empty_like(x);
   const Tensor none;
-  launch(BnMoments{x, moments, axis});
-  launch(BnFinish{moments, mean, rstd, none, none, none, cut.n, cut.rows, values / cut.n, 1e-5, 0.1, false, true});
+  launch(BnMoments{x, none, moments, none, axis});
+  launch(BnFinish{moments, none, mean, rstd, none, none, none, none, cut.n, cut.rows, values / cut.n, 1e-5, 0.1, false, true});
   launch(BnApply{x, mean, rstd, gamma, none, y, axis});
   launch(BnGradSums{dy, x, mean, rstd, sums, axis});
   launch(Merge{sums, total});
-  launch(BnGradApply{dy, x, mean, rstd, gamma, total, dx, axis, values});
+  launch(BnGradApply{dy, x, none, mean, rstd, gamma, total, dx, axis, values});
   for (const Tensor& t : {moments, mean, rstd, y, sums, total, dx}) out.keep(t);
 }
 

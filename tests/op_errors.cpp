@@ -178,7 +178,7 @@ OpError batch_norm_error(const std::string& what, const std::string& text, const
   return {"batch_norm, " + what,
           [=](Dtype t) {
             RunningStats running;
-            if (tracked) running = {of(channels, t), of(channels, t), of({}, Dtype::int64)};
+            if (tracked) running = {of(channels, t), of(channels, t), of({}, Dtype::int64), {}};
             batch_norm(of(x, t), of(channels, t), of(channels, t), running, options);
           },
           "batch_norm: " + text};
@@ -201,7 +201,26 @@ Rows norm_errors() {
       batch_norm_error("no values",
                        "training needs at least 2 values per channel, x[0, 10] has 0; "
                        "use a larger batch or eval(). Nothing was updated.",
+                       {0, 10}, {10}, {}),
+      batch_norm_error("no values, Keras",
+                       "training needs at least 1 value per channel, x[0, 10] has 0; "
+                       "use a larger batch or eval(). Nothing was updated.",
                        {0, 10}, {10}, {.allow_one_value = true}),
+      {"batch_norm, mask", [](Dtype t) { batch_norm(of({4, 5, 3}, t), {}, {}, {}, {}, of({4, 3}, t)); },
+       "batch_norm: expected mask[4, 5] for x[4, 5, 3], got mask[4, 3]"},
+      {"batch_norm, one value in the mask",
+       [](Dtype t) { batch_norm(of({3, 2}, t), {}, {}, {}, {}, Tensor::from(std::vector<uint8_t>{0, 1, 0}, {3})); },
+       "batch_norm: training needs at least 2 values per channel, x[3, 2] has 1 in the mask; use a larger batch or "
+       "eval(). Nothing was updated."},
+      {"layer_norm, axes", [](Dtype t) { layer_norm(of({4, 3}, t), {4}); },
+       "layer_norm: expected x to end with the axes [4], got x[4, 3]"},
+      {"layer_norm, gamma", [](Dtype t) { layer_norm(of({4, 3}, t), {3}, of({4}, t)); },
+       "layer_norm: expected gamma[3] for x[4, 3], got gamma[4]"},
+      {"group_norm, groups", [](Dtype t) { group_norm(of({4, 6}, t), 4); },
+       "group_norm: expected a number of groups that divides the 6 channels of x[4, 6], got 4"},
+      {"group_norm, rank", [](Dtype t) { group_norm(of({4}, t), 1); }, "group_norm: expected x[N, ..., C], got x[4]"},
+      {"group_norm, beta", [](Dtype t) { group_norm(of({4, 6}, t), 2, {}, of({3}, t)); },
+       "group_norm: expected beta[6] for x[4, 6], got beta[3]"},
       batch_norm_error("one value, no running statistics",
                        "without running statistics eval needs at least 2 values per channel, x[1, 10] has 1; "
                        "use a larger batch. Nothing was updated.",

@@ -25,6 +25,11 @@ for page in $pages; do
   done
 done
 
+# Every test that a page names by its title, "in quotes" at the end of a table's row.
+while read -r title; do
+  grep -rqF "TEST_CASE(\"$title\"" tests || wrong "a page names the test \"$title\", which does not exist"
+done < <(grep -hoP '\| "\K[^"]+(?=" \|$)' $pages)
+
 # Every --flag of every line "tandem SUBCOMMAND ..." in a page.
 if [[ -x ${TANDEM_PROGRAM:-} ]]; then
   while read -r subcommand flags; do
@@ -32,7 +37,7 @@ if [[ -x ${TANDEM_PROGRAM:-} ]]; then
     for flag in $(grep -oP '(?<= )--[a-z-]+' <<<" $flags" || true); do
       grep -qP -- "$flag(?![\w-])" <<<"$help" || wrong "a page names tandem $subcommand $flag, which is not in its help"
     done
-  done < <(grep -hoP '(?<![\w/])tandem (train|eval|predict|compare|data|inspect|devices|bench|version)\b[^`]*' $pages |
+  done < <(grep -hoP '(?<![\w/])tandem (train|eval|predict|compare|claims|data|inspect|devices|bench|version)\b[^`]*' $pages |
     sed 's/^tandem //' | sort -u)
 fi
 exit $((failures > 0))

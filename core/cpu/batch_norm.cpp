@@ -97,6 +97,37 @@ void for_values(const Layout& l, int columns, const Prepare& prepare, const F& f
   });
 }
 
+// The mask's element for value i of x: the mask has no channels.
+[[gnu::always_inline]] inline int64_t mask_position(const Layout& l, int64_t i) {
+  return i / l.pixel() * l.inner + i % l.inner;
+}
+
+// mean and m2 [channels] of the values of rows [begin, end) whose mask is not 0; returns how many a channel has.
+template <class T>
+double masked_moments(const Layout& l, const T* x, const T* mask, int64_t begin, int64_t end, double* mean, double* m2) {
+  const auto for_marked = [&](int64_t c, const auto& f) {
+    for (int64_t p = begin * l.pre; p < end * l.pre; ++p) {
+      for (int64_t i = 0; i < l.inner; ++i) {
+        if (mask[p * l.inner + i] != 0) f(static_cast<double>(x[(p * l.channels + c) * l.inner + i]));
+      }
+    }
+  };
+  double count = 0;
+  for (int64_t c = 0; c < l.channels; ++c) {
+    double n = 0, first = 0, sum = 0, squares = 0;
+    for_marked(c, [&](double v) {
+      if (n == 0) first = v;
+      sum += v - first;
+      n += 1;
+    });
+    mean[c] = n > 0 ? first + sum / n : 0;
+    for_marked(c, [&](double v) { squares += (v - mean[c]) * (v - mean[c]); });
+    m2[c] = squares;
+    count = n;
+  }
+  return count;
+}
+
 }  // namespace
 
 void run(const BnMoments& k) {
@@ -107,7 +138,12 @@ void run(const BnMoments& k) {
     parallel_for(cut.chunks(), [&](int64_t chunk) {
       const int64_t begin = cut.chunk_begin(chunk), end = cut.chunk_begin(chunk + 1);
       const double count = static_cast<double>((end - begin) * l.pre * l.inner);
+      if (k.counts) k.counts.as<double>()[chunk] = count;
       double *mean = k.moments.as<double>() + chunk * 2 * l.channels, *m2 = mean + l.channels;
+      if (k.mask) {
+        k.counts.as<double>()[chunk] = masked_moments(l, x, k.mask.as<T>(), begin, end, mean, m2);
+        return;
+      }
       // Counting from the chunk's first value makes a constant channel's mean exact, and its deviations 0.
       const T* origin = x + begin * l.pre * l.pixel();
       sum_channels<1>(l, begin, end, mean, [=, inner = l.inner](int64_t i, int64_t c) {
@@ -134,7 +170,10 @@ void update_running(const BnFinish& k, const double* mean, const double* m2, dou
   const double divisor = k.unbiased && count > 1 ? count - 1 : count;
   for (int64_t c = 0; c < k.mean.dims.numel(); ++c) {
     const double var = m2[c] / divisor;
-    if (!__builtin_isfinite(mean[c]) || !__builtin_isfinite(var)) continue;
+    if (!__builtin_isfinite(mean[c]) || !__builtin_isfinite(var)) {
+      if (k.skipped) *k.skipped.as<int64_t>() += 1;
+      continue;
+    }
     running_mean[c] = static_cast<T>((1 - w) * static_cast<double>(running_mean[c]) + w * mean[c]);
     running_var[c] = static_cast<T>((1 - w) * static_cast<double>(running_var[c]) + w * var);
   }
@@ -148,14 +187,18 @@ void run(const BnFinish& k) {
   for (int64_t c = 0; c < channels; ++c) mean[c] = m2[c] = 0;
   double count = 0;
   for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-    const double more = static_cast<double>(min(k.chunk_rows, k.rows - chunk * k.chunk_rows) * k.per_row);
+    const double more = k.counts
+                            ? k.counts.as<double>()[chunk]
+                            : static_cast<double>(min(k.chunk_rows, k.rows - chunk * k.chunk_rows) * k.per_row);
+    if (more == 0) continue;
     const double *mean_b = k.moments.as<double>() + chunk * 2 * channels, *m2_b = mean_b + channels;
     const double share = more / (count + more), spread = count * share;
+    const bool first = count == 0;
     TANDEM_INDEPENDENT
     for (int64_t c = 0; c < channels; ++c) {
       const double delta = mean_b[c] - mean[c];
-      mean[c] = chunk == 0 ? mean_b[c] : mean[c] + delta * share;
-      m2[c] = chunk == 0 ? m2_b[c] : m2[c] + m2_b[c] + delta * delta * spread;
+      mean[c] = first ? mean_b[c] : mean[c] + delta * share;
+      m2[c] = first ? m2_b[c] : m2[c] + m2_b[c] + delta * delta * spread;
     }
     count += more;
   }
@@ -228,10 +271,17 @@ void run(const BnGradApply& k) {
         dx[i] = static_cast<T>(static_cast<double>(dy[i]) * table[c]);
       });
     }
-    for_values(l, 3, prepare, [=](int64_t i, int64_t c, const double* table) {
-      dx[i] = static_cast<T>(scalar::bn_grad(static_cast<double>(dy[i]), static_cast<double>(x[i]), mean[c], table[c],
-                                             table[channels + c], table[2 * channels + c]));
-    });
+    const auto value = [=](int64_t i, int64_t c, const double* table) {
+      return static_cast<T>(scalar::bn_grad(static_cast<double>(dy[i]), static_cast<double>(x[i]), mean[c], table[c],
+                                            table[channels + c], table[2 * channels + c]));
+    };
+    if (const T* mask = k.mask.as<T>()) {
+      return for_values(l, 3, prepare, [=](int64_t i, int64_t c, const double* table) {
+        dx[i] = mask[mask_position(l, i)] != 0 ? value(i, c, table)
+                                               : static_cast<T>(static_cast<double>(dy[i]) * table[c]);
+      });
+    }
+    for_values(l, 3, prepare, [=](int64_t i, int64_t c, const double* table) { dx[i] = value(i, c, table); });
   });
 }
 

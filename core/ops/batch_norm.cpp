@@ -11,14 +11,23 @@ double checked_momentum(double momentum) {
   return momentum;
 }
 
+// How many positions a mask takes.
+int64_t marked(const Tensor& mask) {
+  int64_t count = 0;
+  for (const double v : mask.to(Dtype::float64).to_vector<double>()) count += v != 0;
+  return count;
+}
+
 // How x falls into channels; throws, before anything is computed, if the operands do not fit.
 struct Channels {
   int axis;
-  int64_t count, values;  // channels, and values of each
+  int64_t count, values;  // channels, and values of each that count
 };
 Channels check(const Tensor& x, const Tensor& gamma, const Tensor& beta, const RunningStats& running,
-               const BatchNormOptions& options, bool use_batch) {
-  check_alike("batch_norm", {{"x", x}, {"gamma", gamma}, {"beta", beta}, {"running_mean", running.mean}, {"running_var", running.var}});
+               const BatchNormOptions& options, const Tensor& mask, bool use_batch) {
+  check_alike(
+      "batch_norm",
+      {{"x", x}, {"gamma", gamma}, {"beta", beta}, {"running_mean", running.mean}, {"running_var", running.var}});
   if (x.rank() < 2 || x.rank() > 5)
     throw ShapeError(fmt::format("batch_norm: expected 2 to 5 axes (batch, channels, ...), got {} ({} axes)",
                                  describe("x", x), x.rank()));
@@ -26,6 +35,8 @@ Channels check(const Tensor& x, const Tensor& gamma, const Tensor& beta, const R
   if (c.axis == 0) throw ShapeError("batch_norm: expected channels on another axis than 0, the batch");
   c.count = x.shape()[c.axis];
   c.values = c.count > 0 ? x.numel() / c.count : 0;
+  check_mask("batch_norm", x, c.axis, mask);
+  if (mask.defined() && use_batch) c.values = marked(mask);
   for (const Named& per_channel : {Named{"gamma", gamma}, Named{"beta", beta}, Named{"running_mean", running.mean},
                                    Named{"running_var", running.var}})
     if (per_channel.tensor.defined() && per_channel.tensor.shape() != Shape{c.count})
@@ -34,15 +45,18 @@ Channels check(const Tensor& x, const Tensor& gamma, const Tensor& beta, const R
                                    describe(per_channel.name, per_channel.tensor)));
   if (running.mean.defined() != running.var.defined() || running.mean.defined() != running.batches.defined())
     throw ValueError("batch_norm: expected running mean, var and batches together, got some of them");
-  if (running.batches.defined()) check_dtype("batch_norm", {"batches", running.batches}, Dtype::int64);
+  for (const Named& counter : {Named{"batches", running.batches}, Named{"skipped", running.skipped}})
+    if (counter.tensor.defined()) check_dtype("batch_norm", counter, Dtype::int64);
   if (!(options.eps >= 0) || !std::isfinite(options.eps))
     throw ValueError(fmt::format("batch_norm: eps must be a finite number >= 0, got {}", options.eps));
   if (!options.momentum.is_cumulative) checked_momentum(options.momentum.new_weight);
-  if (use_batch && c.count > 0 && (c.values == 0 || (c.values == 1 && !options.allow_one_value)))
+  const int64_t least = options.allow_one_value ? 1 : 2;
+  if (use_batch && c.count > 0 && c.values < least)
     throw ShapeError(fmt::format(
-        "batch_norm: {} at least 2 values per channel, {} has {}; use a larger batch{}. Nothing was updated.",
-        options.training ? "training needs" : "without running statistics eval needs", describe("x", x), c.values,
-        options.training ? " or eval()" : ""));
+        "batch_norm: {} at least {} value{} per channel, {} has {}{}; use a larger batch{}. "
+        "Nothing was updated.",
+        options.training ? "training needs" : "without running statistics eval needs", least, least == 1 ? "" : "s",
+        describe("x", x), c.values, mask.defined() ? " in the mask" : "", options.training ? " or eval()" : ""));
   return c;
 }
 
@@ -50,19 +64,20 @@ struct Statistics {
   Tensor mean, rstd;  // float64 [C]
 };
 
-Statistics batch_statistics(const Tensor& x, const Channels& c, RunningStats& running, const BatchNormOptions& options) {
+Statistics batch_statistics(const Tensor& x, const Tensor& mask, const Channels& c, RunningStats& running,
+                            const BatchNormOptions& options) {
   const Chunking chunks = chunking(x.shape());
   const TensorOptions f64{Dtype::float64, x.device()};
   Tensor moments = empty({chunks.chunks(), 2, c.count}, f64);
   Statistics s{empty({c.count}, f64), empty({c.count}, f64)};
-  launch(BnMoments{x, moments, c.axis});
-  const bool update = options.training && running.mean.defined();
-  const Tensor none;
-  launch(BnFinish{moments, s.mean, s.rstd, update ? running.mean : none, update ? running.var : none,
-                  update ? running.batches : none, chunks.n, chunks.rows, c.values / chunks.n, options.eps,
-                  options.momentum.new_weight, options.momentum.is_cumulative, options.unbiased_running_var});
-  if (update)
-    for (Tensor* changed : {&running.mean, &running.var, &running.batches}) changed->bump_version();
+  const Tensor counts = mask.defined() ? empty({chunks.chunks()}, f64) : Tensor();
+  launch(BnMoments{x, mask, moments, counts, c.axis});
+  const RunningStats kept = options.training ? running : RunningStats{};
+  launch(BnFinish{moments, counts, s.mean, s.rstd, kept.mean, kept.var, kept.batches, kept.skipped, chunks.n,
+                  chunks.rows, c.values / chunks.n, options.eps, options.momentum.new_weight,
+                  options.momentum.is_cumulative, options.unbiased_running_var});
+  for (Tensor changed : {kept.mean, kept.var, kept.batches, kept.skipped})
+    if (changed.defined()) changed.bump_version();
   return s;
 }
 
@@ -79,11 +94,12 @@ Momentum Momentum::pytorch(double momentum) { return {checked_momentum(momentum)
 Momentum Momentum::keras(double momentum) { return {1 - checked_momentum(momentum)}; }
 
 // y = xhat gamma + beta, xhat = (x - mean) rstd.  dgamma = sum dy xhat, dbeta = sum dy,
-// dx = gamma rstd (dy - mean(dy) - xhat mean(dy xhat)), or gamma rstd dy with running statistics.
+// dx = gamma rstd (dy - mean(dy) - xhat mean(dy xhat)), or gamma rstd dy with running statistics. With a mask the two
+// means are sums over all positions divided by those that count, and positions that do not have gamma rstd dy.
 Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, RunningStats running,
-                  const BatchNormOptions& options) {
+                  const BatchNormOptions& options, const Tensor& mask) {
   const bool use_batch = options.training || !running.mean.defined();
-  const Channels c = check(x, gamma, beta, running, options, use_batch);
+  const Channels c = check(x, gamma, beta, running, options, mask, use_batch);
   Tensor y = empty_like(x);
   const bool need_x = x.requires_grad(), need_gamma = gamma.defined() && gamma.requires_grad(),
              need_beta = beta.defined() && beta.requires_grad();
@@ -92,25 +108,25 @@ Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, Runn
       const auto zero = [&] { return zeros({c.count}, {dy.dtype(), dy.device()}); };
       return {dy, need_gamma ? zero() : Tensor(), need_beta ? zero() : Tensor()};
     });
+  const Tensor marks = mask.defined() && use_batch ? mask.to(x.dtype()) : Tensor();
   const Statistics s =
-      use_batch ? batch_statistics(x, c, running, options) : running_statistics(x, c, running, options.eps);
+      use_batch ? batch_statistics(x, marks, c, running, options) : running_statistics(x, c, running, options.eps);
   launch(BnApply{x, s.mean, s.rstd, gamma, beta, y, c.axis});
-  return record("batch_norm", y, {x, gamma, beta},
-                [=, x = save(x), gamma = save(gamma)](const Tensor& dy) -> Grads {
-                  Grads grads(3);
-                  const Shape pair{2, c.count}, channels{c.count};
-                  Tensor sums;
-                  if (need_gamma || need_beta || use_batch)
-                    sums = sum_over_rows(x, pair, Dtype::float64, Dtype::float64, [&](Tensor& lanes) {
-                      launch(BnGradSums{dy, x, s.mean, s.rstd, lanes, c.axis});
-                    });
-                  if (need_gamma) grads[1] = slice(sums, 0, 1, 2).reshape(channels).to(dy.dtype());
-                  if (need_beta) grads[2] = slice(sums, 0, 0, 1).reshape(channels).to(dy.dtype());
-                  if (need_x)
-                    launch(BnGradApply{dy, x, s.mean, s.rstd, gamma, use_batch ? sums : Tensor(), grads[0] = empty_like(x),
-                                       c.axis, c.values});
-                  return grads;
-                });
+  return record("batch_norm", y, {x, gamma, beta}, [=, x = save(x), gamma = save(gamma)](const Tensor& dy) -> Grads {
+    Grads grads(3);
+    const Shape pair{2, c.count}, channels{c.count};
+    Tensor sums;
+    if (need_gamma || need_beta || use_batch)
+      sums = sum_over_rows(x, pair, Dtype::float64, Dtype::float64, [&](Tensor& lanes) {
+        launch(BnGradSums{dy, x, s.mean, s.rstd, lanes, c.axis});
+      });
+    if (need_gamma) grads[1] = slice(sums, 0, 1, 2).reshape(channels).to(dy.dtype());
+    if (need_beta) grads[2] = slice(sums, 0, 0, 1).reshape(channels).to(dy.dtype());
+    if (need_x)
+      launch(BnGradApply{dy, x, marks, s.mean, s.rstd, gamma, use_batch ? sums : Tensor(), grads[0] = empty_like(x),
+                         c.axis, c.values});
+    return grads;
+  });
 }
 
 }  // namespace tandem

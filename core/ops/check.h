@@ -50,6 +50,13 @@ inline void check_dtype(const char* op, Named x, Dtype dtype) {
 // The first value of `index` (int32) that is not in [0, n), if there is one.
 std::optional<int32_t> first_outside(const Tensor& index, int64_t n);
 
+// A mask over x's positions, which may be absent: x's shape without the channel axis.
+inline void check_mask(const char* op, const Tensor& x, int channel_axis, const Tensor& mask) {
+  if (mask.defined() && mask.shape() != x.shape().without(channel_axis))
+    throw ShapeError(fmt::format("{}: expected mask{} for {}, got {}", op, to_string(x.shape().without(channel_axis)),
+                                 describe("x", x), describe("mask", mask)));
+}
+
 // The gradient of a broadcast operand of this shape: dy summed over the axes along which it was repeated.
 Tensor sum_to(const Tensor& dy, const Shape& shape);
 

@@ -20,12 +20,13 @@ const Window& check_window(const char* op, const Window& w) {
 
 Shape window_shape(const char* op, const Shape& x, const Window& w, int64_t channels, bool ceil_mode) {
   const auto extent = [&](const char* axis, int64_t size, int64_t kernel, int64_t stride, int64_t padding, int64_t dilation) {
-    const int64_t reach = dilation * (kernel - 1) + 1, room = size + 2 * padding - reach;
+    const int64_t reach = dilation * (kernel - 1) + 1, outside = ceil_mode ? stride - 1 : 0;
+    const int64_t room = size + 2 * padding + outside - reach;
     if (room < 0)
       throw ShapeError(fmt::format("{}: expected an input of at least {} along {} for a window of {} with padding {}, "
                                    "got {}",
-                                   op, reach - 2 * padding, axis, reach, padding, size));
-    const int64_t n = (ceil_mode ? room + stride - 1 : room) / stride + 1;
+                                   op, std::max<int64_t>(1, reach - 2 * padding - outside), axis, reach, padding, size));
+    const int64_t n = room / stride + 1;
     // A window must start inside the image or its leading padding, or it would pool nothing.
     return ceil_mode && (n - 1) * stride >= size + padding ? n - 1 : n;
   };
