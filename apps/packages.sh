@@ -7,7 +7,7 @@ build_packages=(
   zlib1g-dev libfmt-dev nlohmann-json3-dev                      # the library
   libcli11-dev libpng-dev 'libcurl4-openssl-dev|libcurl4-gnutls-dev' ca-certificates  # the program
 )
-test_packages=(catch2 qemu-user)
+test_packages=(catch2 qemu-user perl)
 long_packages=(clang)
 interop_packages=(python3-venv)
 

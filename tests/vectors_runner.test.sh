@@ -90,16 +90,17 @@ edit networks.json 's/"type":"relu"/"type":"relu","slope":0/' && expect 1 'relu:
 edit cross_entropy.json 's/"labels_shape":\[1\]/"labels_shape":[2]/' && expect 1 "do not fill labels_shape [2]" "$folder/cross_entropy.json"
 edit cross_entropy.json 's/"labels":\[7\]/"labels":[[7]]/' && expect 0 "0 failed" "$folder/cross_entropy.json"
 edit bn_keras.json 's/"mode":"train"/"mode":"train","mask":{"shape":[6],"data":[1,1,1,1,1,1]}/' && expect 0 "0 failed" "$folder/bn_keras.json"
-edit bn_keras.json 's/"mode":"train"/"mode":"train","mask":{"shape":[6],"data":[1,1,1,1,1,0]}/' && expect 1 "batch norm has no mask" "$folder/bn_keras.json"
-edit bn_keras.json 's/"mode":"train"/"mode":"train","mask":{"shape":[3],"data":[1,1,1]}/' && expect 1 "the mask is [3], x [6, 3]" "$folder/bn_keras.json"
+edit bn_keras.json 's/"mode":"train"/"mode":"train","mask":{"shape":[6],"data":[1,1,1,1,1,0]}/' && expect 1 "failed keras_2d_mom1" "$folder/bn_keras.json"
+edit bn_keras.json 's/"mode":"train"/"mode":"train","mask":{"shape":[3],"data":[1,1,1]}/' && expect 1 "expected mask[6] for x[6, 3], got mask[3]" "$folder/bn_keras.json"
 
 # Properties can fail, and an unknown one is no pass.
 edit gen_batch_norm.json 's/"eps":1e-10/"eps":0.5/g' && expect 1 "y_has_variance_gamma_squared[0]: got" "$folder/gen_batch_norm.json"
 edit gen_batch_norm.json 's/"shift_invariant"/"invariant"/' && expect 1 'knows no property "invariant"' "$folder/gen_batch_norm.json"
 
 # Only cases tagged optional may be skipped.
-expect 0 "2 skipped (optional)" "$vectors/bn_merge_moments.json"
-edit bn_merge_moments.json 's/"optional"/"core"/' && expect 1 "only cases tagged optional may be skipped" "$folder/bn_merge_moments.json"
+amsgrad='s/"optimizer":"Adam","hyper":\{/"optimizer":"Adam","hyper":{"amsgrad":true,/'
+edit optimizers.json "$amsgrad; s/\"core\"/\"optional\"/g" && expect 0 "1 skipped (optional)" "$folder/optimizers.json"
+edit optimizers.json "$amsgrad" && expect 1 "only cases tagged optional may be skipped" "$folder/optimizers.json"
 # A stretch case that fails is missed, one that is not tagged so fails.
 expect 0 "1 missed" "$vectors/bn_hard.json"
 edit bn_hard.json 's/,"stretch"//' && expect 1 "failed bn_hard_scale1e+200_f64" "$folder/bn_hard.json"

@@ -21,7 +21,8 @@ sub collect {
   my ($owner, $at, $quantity, $found) = @_;
   my $value = ref $owner eq 'HASH' ? $owner->{$at} : $owner->[$at];
   if (ref $value eq 'HASH') {
-    for my $key (grep { !/^(shape|channels|eval_x|note)$/ } sort keys %$value) {
+    # mean_of_batches: of two definitions of recalibration, the one that Tandem does not take.
+    for my $key (grep { !/^(shape|channels|eval_x|note|mean_of_batches)$/ } sort keys %$value) {
       collect($value, $key, $key eq 'data' ? $quantity : "$quantity.$key", $found);
     }
   } elsif (ref $value eq 'ARRAY') {

@@ -75,30 +75,17 @@ std::vector<std::vector<double>> state_of(Module& layer) {
 
 namespace {
 
-// The batch's mean and biased variance: running statistics with the weight 1 for the new batch. They start once
-// from 0 and once from 1, because a channel with a non-finite statistic leaves them alone.
-RunningStats batch_statistics(const Tensor& x, int channel_axis) {
-  const NoGrad no_grad;
+// The batch's mean and biased variance.
+RunningStats batch_statistics(const Tensor& x, int channel_axis, const Tensor& mask = {}) {
+  Moments batch = moments(x, channel_axis, mask);
+  for (double& v : batch.m2) v /= batch.count;
   const Shape channels{x.dim(channel_axis)};
-  RunningStats from[2];
-  for (int start : {0, 1}) {
-    RunningStats& s = from[start];
-    s = {full(channels, start, {.dtype = x.dtype()}), full(channels, start, {.dtype = x.dtype()}),
-         zeros({}, {.dtype = Dtype::int64})};
-    batch_norm(x, {}, {}, s,
-               {.momentum = {1}, .unbiased_running_var = false, .channel_axis = channel_axis, .allow_one_value = true});
-  }
-  // Equal where the batch replaced the start, else NaN.
-  for (auto part : {&RunningStats::mean, &RunningStats::var}) {
-    const Tensor agree = from[1].*part - from[0].*part;
-    Tensor& result = from[0].*part;
-    result = result + agree / (1.0 - agree) * 0.0;
-  }
-  return from[0];
+  return {Tensor::from(batch.mean, channels), Tensor::from(batch.m2, channels), {}, {}};
 }
 
-Results results_of(const Tensor& x, const Tensor& y, const BatchNorm& layer, int channel_axis) {
-  const RunningStats batch = batch_statistics(x.detach(), channel_axis);
+Results results_of(const Tensor& x, const Tensor& y, const BatchNorm& layer, int channel_axis,
+                   const Tensor& mask = {}) {
+  const RunningStats batch = batch_statistics(x.detach(), channel_axis, mask);
   auto grad = [](const Tensor& t) { return t.defined() ? t.grad() : Tensor(); };
   return {{"y", y},
           {"dx", x.grad()},
@@ -124,13 +111,10 @@ void accept_guarded(const Json& want, Tensor& running, const Tensor& before) {
   running.copy_from(Tensor::from(now, running.shape()));
 }
 
-// Throws Unsupported unless the mask lets every position through: x without its channels, 1 = the position counts.
-void check_mask(const Case& c, const Json& mask, const Shape& x) {
-  const Tensor counts = c.tensor(mask);
-  if (counts.shape() != x.without(x.rank() - 1))
-    throw FormatError(fmt::format("the mask is {}, x {}", to_string(counts.shape()), to_string(x)));
-  for (const double count : counts.to(Dtype::float64).to_vector<double>())
-    if (count != 1) throw Unsupported("batch norm has no mask");
+// The mask of a step, or of the whole case; empty if there is none. Its shape is x's without the last axis.
+Tensor mask_of(const Case& c, const Json& step) {
+  if (step.contains("mask") && !step["mask"].is_null()) return c.tensor(step["mask"]);
+  return c.tensor_or_none("mask");
 }
 
 // The data of step[key + "_view"], copied on entry, which must be those of step[key]; the latter without a view.
@@ -161,12 +145,12 @@ void run_step(Case& c, BatchNorm& layer, const Json& step, const std::string& wh
   for (Tensor* p : {&layer.weight, &layer.bias})
     if (p->defined()) p->zero_grad();
   Tensor x = strided(c, step, "x", where);
-  if (step.contains("mask") && !step["mask"].is_null()) check_mask(c, step["mask"], x.shape());
+  const Tensor mask = mask_of(c, step);
   x.set_requires_grad(true);
   const bool tracked = layer.running_mean.defined();
   const Tensor mean_before = tracked ? layer.running_mean.clone() : Tensor(),
                var_before = tracked ? layer.running_var.clone() : Tensor();
-  const Tensor y = layer(x);
+  const Tensor y = layer.forward(x, mask);
   if (step.contains("dy")) y.backward(strided(c, step, "dy", where));
 
   const Json& expect = step.at("expect");
@@ -176,7 +160,7 @@ void run_step(Case& c, BatchNorm& layer, const Json& step, const std::string& wh
     for (const char* name : {"running_var", "moving_variance"})
       if (expect.contains(name)) accept_guarded(expect[name], layer.running_var, var_before);
   }
-  c.compare_all(where, expect, results_of(x, y, layer, channel_axis));
+  c.compare_all(where, expect, results_of(x, y, layer, channel_axis, mask));
 }
 
 uint64_t splitmix64(uint64_t x) {
@@ -229,7 +213,6 @@ void check_batch_norm(Case& c) {
   BatchNorm layer = layer_of(c);
   const int channel_axis = c["channel_axis"].get<int>();
   const Json& steps = c["steps"];
-  if (c.has("mask")) check_mask(c, c["mask"], shape_of(steps.at(0).at("x").at("shape")));
   for (size_t i = 0; i < steps.size(); ++i) run_step(c, layer, steps[i], fmt::format("step {} ", i), channel_axis);
 }
 

@@ -34,9 +34,9 @@ Check checker_of(const std::string& op) {
       {"momentum_conversion", check_momentum_conversion},
       {"optimizer", check_optimizer},
       {"train_network", check_train_network},
-      {"fold_bn", [](Case&) { throw Unsupported("Tandem does not fold batch norm yet"); }},
-      {"recalibrate", [](Case&) { throw Unsupported("Tandem does not recalibrate statistics yet"); }},
-      {"merge_moments", [](Case&) { throw Unsupported("Tandem has no public merge of moments"); }},
+      {"fold_bn", check_fold_bn},
+      {"recalibrate", check_recalibrate},
+      {"merge_moments", check_merge_moments},
   };
   const auto found = checks.find(op);
   if (found == checks.end()) throw FormatError(fmt::format("unknown op \"{}\"", op));

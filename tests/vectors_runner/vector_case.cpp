@@ -46,7 +46,9 @@ std::string worst_of(const std::string& quantity, const std::vector<double>& got
 }
 
 // What a file says to its readers: why, and what other engines do.
-bool is_remark(const std::string& key) {
+// What only a person reads: settings are numbers, lists and switches, or words that every case of its op has.
+bool is_remark(const std::string& key, const Json& value) {
+  if (value.is_string()) return true;
   for (const char* start : {"note", "comment", "why", "reason", "source", "issue", "layout", "crosscheck", "torch",
                             "keras3", "tensorflow", "tf", "flax", "jax", "mlx", "cudnn", "numpy"})
     if (key.rfind(start, 0) == 0) return true;
@@ -63,7 +65,7 @@ void flatten_labels(const Json& value, std::vector<int32_t>& list) {
 void require_known(const std::string& where, const Json& object, std::initializer_list<const char*> known) {
   if (!object.is_object()) throw FormatError(fmt::format("{}: expected an object, got {}", where, object.dump()));
   for (const auto& [key, value] : object.items()) {
-    if (std::find(known.begin(), known.end(), key) == known.end() && !is_remark(key))
+    if (std::find(known.begin(), known.end(), key) == known.end() && !is_remark(key, value))
       throw FormatError(fmt::format("{}: unknown key \"{}\"", where, key));
   }
 }
@@ -117,7 +119,7 @@ Json Case::part(std::initializer_list<const char*> keys) const {
 
 void Case::require_all_read() const {
   for (const auto& [key, value] : json_.items()) {
-    if (!read_.count(key) && !is_remark(key))
+    if (!read_.count(key) && !is_remark(key, value))
       throw FormatError(fmt::format("unknown key \"{}\": this runner passed it over", key));
   }
 }
