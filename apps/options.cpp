@@ -187,8 +187,9 @@ void add_training_options(CLI::App& app, TrainSettings& s) {
       add_integer(app, "--max-steps", s.max_steps, 0, "stop after N steps; 0: no limit"),
       add_integer(app, "-b,--batch-size,--batch_size,--minibatch_size", s.batch_size, 1, 1'000'000, "images a step",
                   "128; w1 60"),
-      add_choice(app, "--last-batch", s.last_batch, {"drop", "keep", "merge"},
-                 "images that fill no batch: leave out, a smaller batch, or into the one before"),
+      add_choice(app, "--last-batch", s.last_batch, {"auto", "drop", "keep", "merge"},
+                 "images that fill no batch: leave out, a smaller batch, or into the one before; auto: drop, but merge "
+                 "a single image"),
       add_choice(app, "--optimizer", s.optimizer, {"sgd", "adam", "adamw"}, "sgd, adam or adamw"),
       add_number(app, "--lr,--learning-rate,--learning_rate", s.lr, {0}, "learning rate",
                  "0.1; w3, lenet 0.05; adam 0.001"),

@@ -37,6 +37,11 @@ std::unique_ptr<Optimizer> make_optimizer(Module& model, const TrainSettings& s)
                                  AdamWOptions{.lr = *s.lr, .weight_decay = *s.weight_decay, .decay = decay});
 }
 
+std::string last_batch_of(const TrainSettings& s, const Dataset& data) {
+  if (s.last_batch != "auto") return s.last_batch;
+  return data.size() > *s.batch_size && data.size() % *s.batch_size == 1 ? "merge" : "drop";
+}
+
 Schedule make_schedule(const TrainSettings& s, int64_t total) {
   return {.kind = parse_schedule(s.schedule),
           .total_steps = total,
@@ -195,6 +200,7 @@ TrainSettings resolve(TrainSettings asked, const Dataset& train) {
   const DataLoader loader = make_loader(train, s);
   const int64_t total = total_steps(loader, s);
   s.dataset = train.name;
+  s.last_batch = last_batch_of(s, train);
   if (!s.epochs) s.epochs = (total + loader.batches() - 1) / loader.batches();
   if (s.eval_every == 0) s.eval_every = loader.batches();
   if (s.step_size == 0) s.step_size = std::max<int64_t>(1, total / 3);
@@ -238,7 +244,8 @@ std::unique_ptr<Sequential> make_model(const TrainSettings& settings, const Data
 }
 
 DataLoader make_loader(const Dataset& data, const TrainSettings& s) {
-  if (s.last_batch == "drop" && *s.batch_size > data.size()) {
+  const std::string last_batch = last_batch_of(s, data);
+  if (last_batch == "drop" && *s.batch_size > data.size()) {
     throw UsageError(
         fmt::format("--batch-size: expected at most the {} training images of {}, got {}; or use "
                     "--last-batch keep",
@@ -247,7 +254,7 @@ DataLoader make_loader(const Dataset& data, const TrainSettings& s) {
   return DataLoader(data, {.batch_size = *s.batch_size,
                            .shuffle = true,
                            .seed = s.seed,
-                           .last_batch = parse_last_batch(s.last_batch),
+                           .last_batch = parse_last_batch(last_batch),
                            .shift = s.shift,
                            .device = Device::parse(s.device),
                            .dtype = parse_dtype(s.dtype)});

@@ -29,7 +29,7 @@ struct TrainSettings {
   std::optional<int64_t> epochs;      // unset: 3, or as many as max_steps takes
   int64_t max_steps = 0;              // > 0: stop there, even within an epoch
   std::optional<int64_t> batch_size;  // unset: the model's own (WORKLOADS: w1 60, the others 128)
-  std::string last_batch = "drop";
+  std::string last_batch = "auto";    // auto: drop, but merge a last batch of one image, which says nothing of a spread
 
   std::string optimizer = "sgd";  // sgd, adam, adamw
   std::optional<double> lr;       // unset: the model's own with SGD, 0.001 with Adam and AdamW

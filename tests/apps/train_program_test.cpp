@@ -93,6 +93,19 @@ TEST_CASE("Without --dataset, MNIST is used where it is found, else the built-in
   CHECK(place.result("b").at("dataset") == "mnist");
 }
 
+TEST_CASE("A last batch of one image is found before training: merged, or refused where it is to be kept") {
+  const TrainWorkplace place;  // 1,100 images to train on: 7 batches of 157 and one image
+  REQUIRE(place.train({"--batch-size", "157", "--epochs", "1", "--out", "a"}).exit_code == 0);
+  CHECK(Json::parse(read_text(place.dir.file("a/config.json"))).at("last_batch") == "merge");
+  CHECK(place.result("a").at("steps") == 7);
+  REQUIRE(place.train({"--batch-size", "100", "--epochs", "1", "--out", "b"}).exit_code == 0);
+  CHECK(Json::parse(read_text(place.dir.file("b/config.json"))).at("last_batch") == "drop");
+  const Outcome kept = place.train({"--batch-size", "157", "--last-batch", "keep", "--out", "c"});
+  CHECK(kept.exit_code == 2);
+  CHECK_THAT(kept.err, Contains("--last-batch drop|merge"));
+  CHECK_FALSE(exists(place.dir.file("c")));
+}
+
 TEST_CASE("The same seed gives the same bytes, on any number of threads and however often it is evaluated") {
   const TrainWorkplace place;
   REQUIRE(place.train({"--epochs", "2", "--out", "a", "--threads", "1"}).exit_code == 0);
