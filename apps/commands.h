@@ -18,6 +18,7 @@ void add_train(CLI::App& program, Action& action);
 void add_eval(CLI::App& program, Action& action);
 void add_predict(CLI::App& program, Action& action);
 void add_compare(CLI::App& program, Action& action);
+void add_claims(CLI::App& program, Action& action);
 void add_data(CLI::App& program, Action& action);
 void add_inspect(CLI::App& program, Action& action);
 void add_devices(CLI::App& program, Action& action);

@@ -2,15 +2,11 @@
 #pragma once
 
 #include <string>
-#include <utility>
-#include <vector>
 
 #include "compare.h"
+#include "html.h"
 
 namespace tandem {
-
-// Names and values for the page's tables of settings and environment.
-using Facts = std::vector<std::pair<std::string, std::string>>;
 
 std::string report_html(const Comparison& comparison, const Facts& settings, const Facts& environment);
 
