@@ -179,7 +179,7 @@ struct BnMoments {
 // channel in each, or counts[chunk] values of a channel (counts may be absent): mean[C], rstd[C] = 1/sqrt(var + eps) with the biased variance (0 when var and eps are 0).
 // Then, if running_mean is there: batches += 1 (int64), running = (1 - w) running + w batch, with
 // w = 1/batches when cumulative, else new_weight, and the unbiased variance when `unbiased`.
-// A channel with a non-finite batch statistic leaves its running statistics alone: skipped += 1 (int64).
+// A running statistic that would not be finite stays as it is; skipped (int64) counts the channels with such a one.
 struct BnFinish {
   In moments, counts; Out mean, rstd; InOut running_mean, running_var, batches, skipped;
   int64_t rows, chunk_rows, per_row; double eps, new_weight; bool cumulative, unbiased;

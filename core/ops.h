@@ -93,7 +93,7 @@ Tensor global_avg_pool(const Tensor& x);  // [N, C]
 struct RunningStats {
   Tensor mean, var;  // empty: none are kept
   Tensor batches;    // int64, one element: training batches seen
-  Tensor skipped{};  // int64, one element, may be empty: times a channel kept its statistics, the batch's not being finite
+  Tensor skipped{};  // int64, one element, may be empty: channels whose mean or variance stayed, as it would not be finite
 };
 // How batches enter the running statistics: running = (1 - w) running + w batch.
 struct Momentum {

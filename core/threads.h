@@ -5,7 +5,7 @@
 
 namespace tandem {
 
-int available_cores();        // that this process may use: of its affinity and its cgroup's quota
+int available_cores();        // that this process may use: of its affinity and a container's CPU quota
 void set_threads(int n);      // for kernels called by any thread; n >= 1 (ValueError). Default: available_cores()
 int threads();
 

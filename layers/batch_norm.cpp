@@ -128,8 +128,8 @@ Tensor BatchNorm::forward(const Tensor& x, const Tensor& mask) {
   check_batch(x.shape());
   RunningStats running{running_mean, running_var, num_batches_tracked, skipped_};
   if (gather_) {
-    *gather_ = merge(*gather_, moments(x, options_.channel_axis));
-    running = {};  // the batch's statistics, and none change
+    *gather_ = merge(*gather_, moments(x, options_.channel_axis, mask));
+    running = {};  // normalise by the batch's statistics, and change none
   }
   const bool watched = skipped_.defined() && skipped_.device() == Device{};
   const int64_t skipped = watched ? *skipped_.data<int64_t>() : 0;
@@ -139,7 +139,7 @@ Tensor BatchNorm::forward(const Tensor& x, const Tensor& mask) {
                        .momentum = options_.momentum,
                        .unbiased_running_var = options_.unbiased_running_var,
                        .channel_axis = options_.channel_axis,
-                       .training = is_training() && !options_.frozen,
+                       .training = (is_training() && !options_.frozen) || gather_,
                        .allow_one_value = options_.allow_one_value},
                       mask);
   });

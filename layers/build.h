@@ -5,7 +5,9 @@
 //   conv:32[:k=3][:s=1][:p=0][:d=1][:g=1][:bias=on|off][:init=INIT]     kernel, stride, padding, dilation, groups
 //     (sizes may be HxW, as conv:32:k=3x1)
 //   bn[:keras][:eps=1e-5][:momentum=M][:scale=off][:shift=off][:track=off][:axis=-1][:unbiased=on|off]
-//     [:one_value=on|off]     M: a number in the layer's convention, pytorch(0.1), keras(0.99) or cumulative
+//     [:one_value=on|off][:zero][:frozen][:rank=2-5]     M: a number in the layer's convention, pytorch(0.1),
+//     keras(0.99) or cumulative
+//   ln[:eps=1e-5][:scale=off][:shift=off]     gn:8[:eps=1e-5][:scale=off][:shift=off]     layer norm; 8 groups
 //   maxpool[:2][:s=2][:p=0][:d=1][:ceil]     sizes may be HxW, as maxpool:2x3
 //   avgpool[:2][:s=2][:p=0][:ceil][:count_padding=off]     gap     dropout[:0.5]
 //   relu  sigmoid  tanh  flatten

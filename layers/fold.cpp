@@ -1,6 +1,7 @@
 #include "tandem/layers/fold.h"
 
 #include <cmath>
+#include <typeinfo>
 
 #include "tandem/layers/batch_norm.h"
 #include "tandem/layers/conv2d.h"
@@ -22,7 +23,7 @@ std::unique_ptr<Module> folded(const L& layer, std::unique_ptr<L> result, const 
   const std::vector<double> mean = values_of(norm.running_mean, 0, 0), var = values_of(norm.running_var, 0, 0);
   const size_t fan_in = weight.size() / outputs;
   for (size_t o = 0; o < outputs; ++o) {
-    const double k = gamma[o] / std::sqrt(var[o] + norm.options().eps);
+    const double spread = std::sqrt(var[o] + norm.options().eps), k = spread > 0 ? gamma[o] / spread : 0;
     for (size_t i = 0; i < fan_in; ++i) weight[o * fan_in + i] *= k;
     bias[o] = k * (bias[o] - mean[o]) + beta[o];
   }
@@ -32,20 +33,29 @@ std::unique_ptr<Module> folded(const L& layer, std::unique_ptr<L> result, const 
   return result;
 }
 
+// The layer if it is an L itself: a user's subclass may compute something else.
+template <class L, class M>
+L* exactly(M& module) {
+  return typeid(module) == typeid(L) ? static_cast<L*>(&module) : nullptr;
+}
+
 // Null where the two do not fold.
 std::unique_ptr<Module> folded(const Module& layer, const Module& next) {
-  const auto* norm = dynamic_cast<const BatchNorm*>(&next);
+  const BatchNorm* norm = exactly<const BatchNorm>(next);
+  if (!norm) norm = exactly<const BatchNorm1d>(next);
+  if (!norm) norm = exactly<const BatchNorm2d>(next);
   if (!norm || !norm->running_mean.defined()) return nullptr;
   const NoInit no_init;
-  const auto last_axis = [&](int rank) {
-    return norm->options().channel_axis == -1 || norm->options().channel_axis == rank - 1;
+  const auto fits = [&](const Tensor& weight, int rank) {
+    const int axis = norm->options().channel_axis;
+    return weight.dim(0) == norm->running_mean.numel() && (axis == -1 || axis == rank - 1);
   };
-  if (const auto* dense = dynamic_cast<const Dense*>(&layer); dense && last_axis(2)) {
+  if (const auto* dense = exactly<const Dense>(layer); dense && fits(dense->weight, 2)) {
     const Shape& shape = dense->weight.shape();
     return folded(*dense, std::make_unique<Dense>(shape[1], shape[0], DenseOptions{.dtype = dense->weight.dtype()}),
                   *norm);
   }
-  if (const auto* conv = dynamic_cast<const Conv2d*>(&layer); conv && last_axis(4)) {
+  if (const auto* conv = exactly<const Conv2d>(layer); conv && fits(conv->weight, 4)) {
     Conv2dLayerOptions options = conv->options();
     options.bias = true;
     const Shape& shape = conv->weight.shape();
@@ -62,7 +72,7 @@ std::unique_ptr<Sequential> fold(Sequential& model) {
   for (size_t i = 0; i < layers.size(); ++i) {
     const auto& [name, module] = layers[i];
     std::unique_ptr<Module> layer;
-    if (auto* inner = dynamic_cast<Sequential*>(module)) {
+    if (auto* inner = exactly<Sequential>(*module)) {
       layer = fold(*inner);
     } else if (i + 1 < layers.size()) {
       layer = folded(*module, *layers[i + 1].second);

@@ -2,11 +2,18 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
+
 #include "tandem/core/autograd.h"
 #include "tandem/core/error.h"
 #include "tandem/layers/batch_norm.h"
 
 namespace tandem {
+namespace {
+
+std::vector<double> values_of(const Tensor& x) { return x.to(Dtype::float64).to_vector<double>(); }
+
+}  // namespace
 
 // While it lives the model is in eval mode and its batch norms gather what they see.
 struct Recalibration {
@@ -42,11 +49,24 @@ struct Recalibration {
     }
     for (auto& [norm, seen] : parts) {
       const bool unbiased = norm->options().unbiased_running_var && seen.count > 1;
-      for (double& v : seen.m2) v /= unbiased ? seen.count - 1 : seen.count;
       const Shape channels = norm->running_mean.shape();
+      const std::vector<double> mean = values_of(norm->running_mean), var = values_of(norm->running_var);
+      int64_t kept = 0;
+      for (size_t c = 0; c < mean.size(); ++c) {
+        seen.m2[c] /= unbiased ? seen.count - 1 : seen.count;
+        if (std::isfinite(seen.mean[c]) && std::isfinite(seen.m2[c])) continue;
+        seen.mean[c] = mean[c];
+        seen.m2[c] = var[c];
+        ++kept;
+      }
       norm->running_mean.copy_from(Tensor::from(seen.mean, channels));
       norm->running_var.copy_from(Tensor::from(seen.m2, channels));
       norm->num_batches_tracked.fill(static_cast<double>(batches));
+      if (kept == 0) continue;
+      warn(fmt::format(
+          "{}: the mean or variance of {} of {} channels is not finite over the data; the running ones were "
+          "left as they were",
+          norm->label("BatchNorm"), kept, mean.size()));
     }
   }
 };

@@ -12,7 +12,7 @@ namespace tandem {
 // values that the layer sees, and their pooled variance (with n - 1 in PyTorch's convention, n in Keras'). Wu and Johnson
 // 2021, section 3, call the like PreciseBN. Meanwhile each batch norm normalises by its batch, as in training; all else
 // is as in eval (no dropout). num_batches_tracked becomes `batches`. Neither parameters nor modes change, frozen
-// layers are left alone, and nothing at all changes if a batch is refused.
+// layers are left alone, and so, with a warning, is a channel that is not finite; nothing changes if a batch is refused.
 // Throws ValueError if there are no batches or no running statistics to set, and what forward throws.
 void recalibrate(Module& model, int64_t batches, const std::function<Tensor(int64_t)>& batch);
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "tandem/core/error.h"
 #include "tandem/core/tensor.h"
 
 namespace tandem::test {
@@ -26,6 +27,13 @@ Tensor random(const Shape& shape, uint64_t seed, Dtype dtype = Dtype::float32, d
 
 // The beginning of an IDX file; its elements follow.
 std::vector<uint8_t> idx_header(const std::vector<uint32_t>& extents, uint8_t type = 8);
+
+// Everything that was warned of while it lives.
+struct Warnings {
+  std::vector<std::string> seen;
+  WarningHandler before = set_warning_handler([this](const std::string& text) { seen.push_back(text); });
+  ~Warnings() { set_warning_handler(before); }
+};
 
 // While alive, no thread can be started: each would want more stack than there is address space.
 class NoThreads {

@@ -47,6 +47,17 @@ double accuracy(Module& model, const Dataset& data) {
   return static_cast<double>(correct) / static_cast<double>(data.size());
 }
 
+void train_on_noise(Module& model, const Shape& batch, int steps) {
+  SGD sgd(model.parameters(), {.lr = 0.1});
+  for (int i = 0; i < steps; ++i) {
+    sgd.zero_grad();
+    const Tensor y = model(random(batch, static_cast<uint64_t>(i), model.parameters()[0].tensor.dtype(), -1, 3));
+    sum(y * y).backward();
+    clip_grad_norm(model.parameters(), 1);
+    sgd.step();
+  }
+}
+
 std::vector<uint8_t> state_bytes(Module& model) {
   std::vector<uint8_t> all;
   for (const auto& [name, tensor] : model.state_dict()) {

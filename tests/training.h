@@ -32,6 +32,9 @@ Trained train(const Dataset& data, const TrainOptions& options);
 // The share of right answers, in eval mode and without gradients.
 double accuracy(Module& model, const Dataset& data);
 
+// A few steps on random batches of this shape, so that parameters and statistics are anything but what they start from.
+void train_on_noise(Module& model, const Shape& batch, int steps = 5);
+
 // Every parameter and buffer, as bytes.
 std::vector<uint8_t> state_bytes(Module& model);
 

@@ -68,7 +68,11 @@ template <int kSums, class F>
 void sum_channels(const Layout& l, int64_t begin, int64_t end, double* sums, const F& f) {
   begin *= l.pre;
   end *= l.pre;
-  for (int64_t c = 0; l.inner > 1 && c < l.channels; ++c) sum_runs<kSums>(l, begin, end, c, sums, f);
+  if (l.inner > 1) {  // each channel by itself: on several threads where rows do not occupy them
+    parallel_ranges(l.channels, max(1, kGrain / max(1, (end - begin) * l.inner)), [&](int64_t first, int64_t last) {
+      for (int64_t c = first; c < last; ++c) sum_runs<kSums>(l, begin, end, c, sums, f);
+    });
+  }
   for (int64_t c = 0; l.inner == 1 && c < l.channels; c += kSide) {
     if (l.channels - c >= kSide) sum_block<kSums>(l, begin, end, c, kSide, sums, f);
     else sum_block<kSums>(l, begin, end, c, l.channels - c, sums, f);
@@ -88,11 +92,13 @@ void for_values(const Layout& l, int columns, const Prepare& prepare, const F& f
         for (int64_t c = 0; c < l.channels; ++c) local(p * l.channels + c, c, table);
         continue;
       }
-      for (int64_t c = 0; c < l.channels; ++c) {
-        const int64_t first = (p * l.channels + c) * l.inner;
-        TANDEM_INDEPENDENT
-        for (int64_t i = 0; i < l.inner; ++i) local(first + i, c, table);
-      }
+      parallel_ranges(l.channels, max(1, kGrain / l.inner), [&](int64_t first, int64_t last) {
+        for (int64_t c = first; c < last; ++c) {
+          const int64_t run = (p * l.channels + c) * l.inner;
+          TANDEM_INDEPENDENT
+          for (int64_t i = 0; i < l.inner; ++i) local(run + i, c, table);
+        }
+      });
     }
   });
 }
@@ -160,7 +166,7 @@ void run(const BnMoments& k) {
 
 namespace {
 
-// running = (1 - w) running + w batch, for each channel whose batch statistics are finite.
+// running = (1 - w) running + w batch, for each channel where that is finite.
 template <class T>
 void update_running(const BnFinish& k, const double* mean, const double* m2, double count) {
   T *running_mean = k.running_mean.as<T>(), *running_var = k.running_var.as<T>();
@@ -168,14 +174,15 @@ void update_running(const BnFinish& k, const double* mean, const double* m2, dou
   batches += 1;
   const double w = k.cumulative ? 1.0 / static_cast<double>(batches) : k.new_weight;
   const double divisor = k.unbiased && count > 1 ? count - 1 : count;
+  const auto update = [&](T& running, double batch) {
+    const T next = static_cast<T>((1 - w) * static_cast<double>(running) + w * batch);
+    const bool kept = __builtin_isfinite(batch) && __builtin_isfinite(next);
+    if (kept) running = next;
+    return kept;
+  };
   for (int64_t c = 0; c < k.mean.dims.numel(); ++c) {
-    const double var = m2[c] / divisor;
-    if (!__builtin_isfinite(mean[c]) || !__builtin_isfinite(var)) {
-      if (k.skipped) *k.skipped.as<int64_t>() += 1;
-      continue;
-    }
-    running_mean[c] = static_cast<T>((1 - w) * static_cast<double>(running_mean[c]) + w * mean[c]);
-    running_var[c] = static_cast<T>((1 - w) * static_cast<double>(running_var[c]) + w * var);
+    const bool both = update(running_mean[c], mean[c]) & update(running_var[c], m2[c] / divisor);
+    if (!both && k.skipped) *k.skipped.as<int64_t>() += 1;
   }
 }
 
