@@ -84,4 +84,27 @@ std::optional<Claim> claim_tf1_covariate_shift(const ClaimsSettings& settings, c
 std::optional<Claim> claim_tf5_faster_and_better(const ClaimsSettings& settings, const Splits& data,
                                                  ClaimsObserver& observer);
 
+// In how many settings an arm is ahead, by the 95 % interval of the difference over seeds.
+struct TwinsEvidence {
+  int settings = 0;
+  int faster = 0, slower = 0;  // to the target; an interval holds what lies between two measurements, and beyond the
+                               // last step where a run never got there
+  int train_higher = 0, train_lower = 0, validation_higher = 0, validation_lower = 0;
+  bool lower_at_2 = false;  // batch norm's validation accuracy, with batches of 2
+};
+// The rule of TF5. Faster and both accuracies higher in every setting: holds, or, if it is lower at batches of 2, holds
+// with nuance. More settings against than for: refuted. For in at least half, or some of both: holds with nuance. Else
+// inconclusive.
+Verdict judge_twins(const TwinsEvidence& evidence);
+
+// The rule of TF1, over settings: the drift of activations (Ioffe and Szegedy 2015) and the shift of gradients
+// (Santurkar et al. 2018), each smaller or larger with batch norm by its interval. Both larger in every setting:
+// refuted. One or the other smaller somewhere: holds with nuance; never more, for falling together does not make it the
+// reason. Else inconclusive.
+struct ShiftEvidence {
+  int settings = 0;
+  int drift_smaller = 0, drift_larger = 0, gradient_smaller = 0, gradient_larger = 0;
+};
+Verdict judge_shift(const ShiftEvidence& evidence);
+
 }  // namespace tandem

@@ -93,7 +93,11 @@ int run(Options options) {
   const std::vector<Claim> claims = examine_claims(options.claims, data ? &*data : nullptr, watcher);
   show_status("");
 
-  Json json = {{"fast", options.claims.fast}, {"claims", Json::array()}};
+  Json json = {{"tool", "tandem"},
+               {"command", "claims"},
+               {"status", watcher.signal() ? "interrupted" : "finished"},
+               {"fast", options.claims.fast},
+               {"claims", Json::array()}};
   if (data) json["dataset"] = data->train.name;
   for (const Claim& claim : claims) json["claims"].push_back(to_json(claim));
   if (dir) {

@@ -5,10 +5,9 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <exception>
 #include <mutex>
-#include <thread>
 
+#include "jobs.h"
 #include "statistics.h"
 #include "tandem/core/threads.h"
 #include "tandem/layers/activation.h"
@@ -49,33 +48,18 @@ TrainSettings settings_of(const Recipe& recipe, uint64_t seed, int64_t eval_ever
   return s;
 }
 
-bool run_jobs(int n, const ClaimsSettings& settings, const std::string& what, ClaimsObserver& observer,
-              const std::function<void(int)>& f) {
-  std::atomic<int> next{0}, done{0};
+bool run_all(int n, const ClaimsSettings& settings, const std::string& what, ClaimsObserver& observer,
+             const std::function<void(int)>& f) {
   std::atomic<bool> stop{false};
-  std::exception_ptr error;
   std::mutex mutex;
-  auto work = [&] {
-    const SingleThreaded single;
-    try {
-      for (int i = next++; i < n && !stop; i = next++) {
-        f(i);
-        const std::lock_guard lock(mutex);
-        observer.progress(what, ++done, n);
-        if (observer.should_stop()) stop = true;
-      }
-    } catch (...) {
-      const std::lock_guard lock(mutex);
-      if (!error) error = std::current_exception();
-      stop = true;
-    }
-  };
-  const int64_t threads = settings.threads > 0 ? settings.threads : available_cores();
-  std::vector<std::thread> others;
-  for (int64_t t = 1; t < std::min<int64_t>(threads, n); ++t) others.emplace_back(work);
-  work();
-  for (auto& thread : others) thread.join();
-  if (error) std::rethrow_exception(error);
+  int done = 0;
+  const int64_t at_once = settings.threads > 0 ? settings.threads : available_cores();
+  run_jobs(n, static_cast<int>(at_once), stop, [&](int i) {
+    f(i);
+    const std::lock_guard lock(mutex);
+    observer.progress(what, ++done, n);
+    if (observer.should_stop()) stop = true;
+  });
   return done == n;
 }
 
@@ -83,14 +67,38 @@ bool run_jobs(int n, const ClaimsSettings& settings, const std::string& what, Cl
 
 Difference difference(const std::vector<double>& plain, const std::vector<double>& bn) {
   const Paired p = compare_pairs(Sample(plain.begin(), plain.end()), Sample(bn.begin(), bn.end()), Better::higher);
-  return {*p.mean, *p.low, *p.high};
+  return {*p.mean, p.low.value_or(*p.mean), p.high.value_or(*p.mean)};
 }
+
+namespace {
+
+template <class T, class F>
+std::vector<double> logs(const std::vector<T>& values, const F& f) {
+  std::vector<double> result;
+  for (const T& v : values) result.push_back(std::log(f(v)));
+  return result;
+}
+
+}  // namespace
+
 Difference log_ratio(const std::vector<double>& plain, const std::vector<double>& bn) {
-  std::vector<double> a, b;
-  for (const double v : plain) a.push_back(std::log(v));
-  for (const double v : bn) b.push_back(std::log(v));
-  return difference(a, b);
+  const auto same = [](double v) { return v; };
+  return difference(logs(plain, same), logs(bn, same));
 }
+
+Difference log_ratio(const std::vector<Crossing>& plain, const std::vector<Crossing>& bn) {
+  const auto low = [](const Crossing& c) { return std::max(1.0, c.low); };
+  const auto high = [](const Crossing& c) { return c.high; };
+  const auto seen = [](const Crossing& c) { return std::isfinite(c.high) ? c.high : c.low; };
+  const auto always = [](const std::vector<Crossing>& all) {
+    return std::all_of(all.begin(), all.end(), [](const Crossing& c) { return std::isfinite(c.high); });
+  };
+  Difference d = difference(logs(plain, seen), logs(bn, seen));
+  d.low = always(plain) ? difference(logs(plain, high), logs(bn, low)).low : -INFINITY;
+  d.high = always(bn) ? difference(logs(plain, low), logs(bn, high)).high : INFINITY;
+  return d;
+}
+
 std::string as_factor(const Difference& d) {
   return fmt::format("{:.2f} times [{:.2f}, {:.2f}]", std::exp(d.mean), std::exp(d.low), std::exp(d.high));
 }

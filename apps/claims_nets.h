@@ -20,11 +20,12 @@ struct Recipe {
 std::unique_ptr<Sequential> make_net(const NormMaker& norm, const Recipe& recipe, bool bn, uint64_t seed);
 TrainSettings settings_of(const Recipe& recipe, uint64_t seed, int64_t eval_every);
 
-// f(0) .. f(n - 1), each on one core, as many at once as the settings say; false if should_stop() ended it early.
-bool run_jobs(int n, const ClaimsSettings& settings, const std::string& what, ClaimsObserver& observer,
-              const std::function<void(int)>& f);
+// f(0) .. f(n - 1), as many at once as the settings say; false if should_stop() ended it early.
+bool run_all(int n, const ClaimsSettings& settings, const std::string& what, ClaimsObserver& observer,
+             const std::function<void(int)>& f);
 
-// Batch norm minus plain over seeds, with the 95 % interval of the mean.
+// What is larger with batch norm than without, over paired seeds: the mean, and the 95 % interval of the mean
+// (Student's t; where all seeds agree to the last bit, that value).
 struct Difference {
   double mean = 0, low = 0, high = 0;
   bool above() const { return low > 0; }
@@ -32,6 +33,14 @@ struct Difference {
 };
 Difference difference(const std::vector<double>& plain, const std::vector<double>& bn);
 Difference log_ratio(const std::vector<double>& plain, const std::vector<double>& bn);
+
+// When a run reached a target: known to lie in (low, high], high infinite if it never did.
+struct Crossing {
+  double low, high;
+};
+// log(bn / plain), its interval as wide as what the crossings leave open; infinite ends where a run never got there.
+Difference log_ratio(const std::vector<Crossing>& plain, const std::vector<Crossing>& bn);
+
 std::string as_factor(const Difference& log_ratio);  // "2.10 times [1.80, 2.50]"
 std::string as_points(const Difference& share);      // "+1.20 points [+0.90, +1.50]"
 

@@ -27,6 +27,12 @@ Values state_of(Module& layer, const std::string& name) {
   return {};
 }
 
+std::vector<Values> whole_state(Module& layer) {
+  std::vector<Values> all;
+  for (const auto& [name, tensor] : layer.state_dict()) all.push_back(values_of(tensor));
+  return all;
+}
+
 double largest_difference(const Values& a, const Values& b) {
   if (a.size() != b.size()) return INFINITY;
   double largest = 0;
@@ -43,7 +49,9 @@ Verdict all_or_none(int yes, int of) {
 }
 
 std::string within(double difference) {
-  return difference == 0 ? "exactly" : fmt::format("to within {:.0e}", difference);
+  return difference == 0             ? "exactly"
+         : std::isfinite(difference) ? fmt::format("to within {:.0e}", difference)
+                                     : "not at all";
 }
 std::string yes_no(bool yes) { return yes ? "yes" : "no"; }
 

@@ -20,6 +20,9 @@ Values values_of(const Tensor& x);
 // Values of a layer's parameter or buffer; empty if it has none of that name.
 Values state_of(Module& layer, const std::string& name);
 
+// Of all parameters and buffers.
+std::vector<Values> whole_state(Module& layer);
+
 // NaN anywhere, or another size, makes it infinite.
 double largest_difference(const Values& a, const Values& b);
 double largest_difference(const Tensor& a, const Tensor& b);

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "clock.h"
+#include "jobs.h"
 #include "run_difference.h"
 #include "tandem/core/hash.h"
 #include "tandem/core/threads.h"
@@ -22,31 +23,6 @@ namespace {
 
 using Models = std::array<std::unique_ptr<Sequential>, 2>;
 constexpr int64_t aa_check_steps = 10, aa_check_images = 500;
-
-// Calls f(0) .. f(n - 1), on `threads` threads of one core each (one: on this thread, with all cores). The first
-// exception is rethrown once all have ended; `failed` tells the others to stop.
-void for_each(int n, int threads, std::atomic<bool>& failed, const std::function<void(int)>& f) {
-  std::atomic<int> next{0};
-  std::exception_ptr error;
-  std::mutex mutex;
-  auto work = [&] {
-    try {
-      for (int i = next++; i < n && !failed; i = next++) f(i);
-    } catch (...) {
-      const std::lock_guard lock(mutex);
-      if (!error) error = std::current_exception();
-      failed = true;
-    }
-  };
-  if (threads <= 1) {
-    work();
-  } else {
-    std::vector<std::thread> pool;
-    for (int t = 0; t < std::min(threads, n); ++t) pool.emplace_back(work);
-    for (auto& thread : pool) thread.join();
-  }
-  if (error) std::rethrow_exception(error);
-}
 
 // ---- proof of pairing --------------------------------------------------------------------------------------
 
@@ -139,9 +115,7 @@ double aa_check(const Comparison& comparison, const Splits& data, const std::fun
     Models models;
     std::array<ArmRun, 2> runs;
     std::atomic<bool> failed{false};
-    for_each(2, comparison.parallel_arms ? 2 : 1, failed, [&](int i) {
-      std::optional<SingleThreaded> one_core;
-      if (comparison.parallel_arms) one_core.emplace();
+    run_jobs(2, comparison.parallel_arms ? 2 : 1, failed, [&](int i) {
       models[i] = make_model(settings, data.train);
       ArmRun& run = runs[i];
       run_arm(
@@ -165,7 +139,7 @@ class Experiment {
     std::vector<std::optional<SeedPair>> pairs(seeds.size());
     std::exception_ptr failure;
     try {
-      for_each(int(seeds.size()), comparison_.parallel_pairs, failed_, [&](int i) { pairs[i] = run_pair(seeds[i]); });
+      run_jobs(int(seeds.size()), comparison_.parallel_pairs, failed_, [&](int i) { pairs[i] = run_pair(seeds[i]); });
     } catch (...) {
       failure = std::current_exception();
     }
@@ -186,9 +160,7 @@ class Experiment {
     pair.seed = seed;
     Models models = prepare(pair);
     std::array<bool, 2> ended{};
-    for_each(2, comparison_.parallel_arms ? 2 : 1, failed_, [&](int i) {
-      std::optional<SingleThreaded> one_core;
-      if (comparison_.parallel_arms) one_core.emplace();
+    run_jobs(2, comparison_.parallel_arms ? 2 : 1, failed_, [&](int i) {
       const auto watcher = observer_.watch(seed, comparison_.arms[i]);
       TrainSettings settings = comparison_.arms[i].settings;
       settings.seed = seed;

@@ -157,8 +157,8 @@ void add_model_options(CLI::App& app, TrainSettings& s) {
   };
   app.add_option_function<std::string>(
          "--layers", take_layers,
-         "your own: dense:512[:bias=on|off] conv:32[:k=3:s=1:p=0] bn relu sigmoid tanh dropout:0.5 flatten "
-         "maxpool:2 avgpool:2 gap, joined by commas")
+         "your own: dense:512[:bias=on|off] conv:32[:k=3:s=1:p=0] bn ln gn:8 relu sigmoid tanh dropout:0.5 "
+         "flatten maxpool:2 avgpool:2 gap, joined by commas")
       ->check([](const std::string& text) { return text.empty() ? "expected layers such as dense:10, got none" : ""; })
       ->type_name("TEXT")
       ->excludes(model)

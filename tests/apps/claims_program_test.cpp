@@ -24,6 +24,19 @@ TEST_CASE("claims shows single claims in full and writes nothing") {
   }
 }
 
+TEST_CASE("claims replaces its own run with --force, and no other") {
+  const TempDir dir;
+  const std::vector<std::string> command = {"claims", "PT1", "--out", "run"};
+  CHECK(tandem_program(dir, command).exit_code == 0);
+  CHECK(Json::parse(read_text(dir.file("run/RESULT.json"))).at("status") == "finished");
+  CHECK(tandem_program(dir, command).exit_code == 1);
+  std::vector<std::string> force = command;
+  force.push_back("--force");
+  const Outcome again = tandem_program(dir, force);
+  INFO(again.err);
+  CHECK(again.exit_code == 0);
+}
+
 TEST_CASE("claims refuses what it does not know") {
   const TempDir dir;
   const Outcome outcome = tandem_program(dir, {"claims", "TF6"});
@@ -41,9 +54,9 @@ TEST_CASE("claims examines all ten on MNIST in the short form", "[mnist]") {
   REQUIRE(outcome.exit_code == 0);
   Json printed = Json::parse(outcome.out);
   CHECK(printed.at("dataset") == "mnist");
-  const std::map<std::string, std::string> exact = {{"TF2", "holds"},   {"TF3", "holds"}, {"TF4", "refuted"},
-                                                    {"PT1", "refuted"}, {"PT2", "holds"}, {"PT3", "holds"},
-                                                    {"PT4", "holds"},   {"PT5", "holds with nuance"}};
+  const std::map<std::string, std::string> exact = {
+      {"TF2", "holds"}, {"TF3", "holds"}, {"TF4", "refuted"}, {"PT1", "refuted"},
+      {"PT2", "holds"}, {"PT3", "holds"}, {"PT4", "holds"},   {"PT5", "holds with nuance"}};
   std::vector<std::string> ids;
   for (const Json& claim : printed.at("claims")) {
     const std::string id = claim.at("id"), verdict = claim.at("verdict");
