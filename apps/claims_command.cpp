@@ -88,7 +88,7 @@ int run(Options options) {
     if (!data->notice.empty()) notice(data->notice);
   }
   std::optional<RunDir> dir;  // some claims are looked up; all of them, or --out, make a run
-  if (options.claims.ids.empty() || !options.out.empty()) dir.emplace(options.out, "claims", options.force);
+  if (options.claims.ids.empty() || !options.out.empty()) dir.emplace(options.out, "claims", "claims", options.force);
   Watcher watcher(!options.output.json, !options.claims.ids.empty());
   const std::vector<Claim> claims = examine_claims(options.claims, data ? &*data : nullptr, watcher);
   show_status("");
@@ -123,7 +123,7 @@ void add_claims(CLI::App& program, Action& action) {
       "  tandem claims                    all ten, and a page with the pictures (under 5 minutes)\n"
       "  tandem claims --fast             fewer seeds and steps (under 30 seconds)\n"
       "  tandem claims TF4 PT1            these in full\n");
-  command->add_option("ID", o->claims.ids, "TF1 to TF5, PT1 to PT5; none: all")->type_name("ID ...");
+  command->add_option("ID", o->claims.ids, "TF1 to TF5, PT1 to PT5; all if none is given")->type_name("ID ...");
   command->add_flag("--fast", o->claims.fast, "fewer seeds and steps where networks are trained");
   add_data_dir(*command, o->data);
   add_integer(*command, "-j,--threads", o->data.threads, 0, "0: the cores this process may use", 1024);

@@ -80,13 +80,13 @@ Claim claim_tf4_batch_of_one(const NormMaker& norm) {
                                 : "no error, but not finite";
   };
   claim.measurements = {
-      {"Keras' numbers, as the page calls it (inference), off x / sqrt(1.001) by", from_formula,
+      {"Keras' numbers, inference (the page's call): largest difference from x / sqrt(1.001)", from_formula,
        fmt::format("{:.1e}, {}", from_formula, outcome(eval_error, from_formula))},
-      {"Keras' numbers, training, off beta by", from_beta,
+      {"Keras' numbers, training: largest difference from beta", from_beta,
        fmt::format("{:.1e}, {}", from_beta, outcome(train_error, from_beta))},
       {"moving variance after that batch (1 before)", moving_variance, fmt::format("{:.4g}", moving_variance)},
-      {"PyTorch's numbers, training, [1, 10], raises", double(!torch_error.empty()), outcome(torch_error, 0)},
-      {"PyTorch's numbers, training, one image [1, 4, 4, 10], raises", double(!image_error.empty()),
+      {"PyTorch's numbers, training on [1, 10]: raised", double(!torch_error.empty()), outcome(torch_error, 0)},
+      {"PyTorch's numbers, training on one image [1, 4, 4, 10]: raised", double(!image_error.empty()),
        outcome(image_error, 0)}};
   const bool finite = std::isfinite(from_formula) && std::isfinite(from_beta);
   claim.verdict = !train_error.empty() || !eval_error.empty() ? Verdict::holds

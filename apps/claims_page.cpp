@@ -9,7 +9,7 @@ namespace {
 
 std::string claim_html(const Claim& claim) {
   const auto text = [](const std::string& plain) {
-    return with_minus_signs(replace_all(escape_markup(plain), "+-", "&plusmn;"));
+    return with_minus_signs(replace_all(replace_all(escape_markup(plain), "+-", "&plusmn;"), "-&gt;", "&rarr;"));
   };
   std::string out = fmt::format("<h2 id=\"{0}\">{0}: {1}</h2>\n", claim.id, name_of(claim.verdict));
   out += fmt::format("<p><strong>{}</strong></p>\n<p>{}</p>\n<p>{}</p>\n", text(claim.statement), text(claim.measured),

@@ -43,12 +43,12 @@ LinePlot momentum_curves(const NormMaker& norm) {
   constexpr int steps = 60;
   Values x(steps);
   std::iota(x.begin(), x.end(), 1.0);
-  for (const double momentum : {0.1, 0.9}) {
-    plot.lines.push_back({fmt::format("Keras {}", momentum), colour_first, x,
-                          followed_mean(norm, BatchNormLayerOptions::keras(momentum), steps), 1 + 2 * momentum});
-    plot.lines.push_back({fmt::format("PyTorch {}", momentum), colour_second, x,
-                          followed_mean(norm, {.momentum = Momentum::pytorch(momentum)}, steps), 1 + 2 * momentum, 1,
-                          true});
+  for (const double keras : {0.1, 0.9}) {  // and PyTorch's complement, dashed, on the same curve
+    const double pytorch = 1 - keras;
+    plot.lines.push_back({fmt::format("Keras {:.1f} = PyTorch {:.1f}", keras, pytorch), colour_first, x,
+                          followed_mean(norm, BatchNormLayerOptions::keras(keras), steps), 1 + 2 * keras});
+    plot.lines.push_back({"", colour_second, x, followed_mean(norm, {.momentum = Momentum::pytorch(pytorch)}, steps),
+                          1 + 2 * keras, 1, true});
   }
   return plot;
 }
@@ -99,7 +99,8 @@ Claim momentum_claim(Claim claim, const NormMaker& norm, bool keras) {
   } else {
     claim.why = fmt::format("The running mean did not follow {}.", formula);
   }
-  claim.pictures.push_back({"Both conventions: the same number means opposite things.", momentum_curves(norm)});
+  claim.pictures.push_back(
+      {"Both conventions: Keras' solid, PyTorch's complement dashed over it.", momentum_curves(norm)});
   return claim;
 }
 

@@ -201,7 +201,7 @@ std::optional<Claim> claim_tf5_faster_and_better(const ClaimsSettings& settings,
       "faster "
       "to 90 % in {} and slower in {}; ends with higher training accuracy in {}, lower in {}; validation accuracy "
       "higher "
-      "in {}, lower in {}. Batches of 2: {}.",
+      "in {}, lower in {}. Validation accuracy at batches of 2: {}.",
       steps, seeds, e.settings, e.faster, e.slower, e.train_higher, e.train_lower, e.validation_higher,
       e.validation_lower, at_2);
   claim.verdict = judge_twins(e);

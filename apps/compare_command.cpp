@@ -71,7 +71,7 @@ class Watcher : public CompareObserver {
   class RunLog : public ArmObserver {
    public:
     RunLog(Watcher& all, const std::string& folder, const TrainSettings& settings)
-        : all_(all), settings_(settings), dir_(folder, "", false), log_(folder, settings.log_every) {
+        : all_(all), settings_(settings), dir_(folder, "compare", "", false), log_(folder, settings.log_every) {
       dir_.write_json("config.json", to_json(settings));
       dir_.write_json("env.json", all.machine_);
     }
@@ -209,7 +209,7 @@ int run(Options options) {
                         : print(headline(comparison, settings.seeds.size()) + "settings    " + indented(config));
     return kOk;
   }
-  RunDir dir(options.out, fmt::format("compare-{}-{}", settings.preset, data.train.name), options.force);
+  RunDir dir(options.out, "compare", fmt::format("compare-{}-{}", settings.preset, data.train.name), options.force);
   dir.write_json("config.json", config_json(comparison));
   const Json machine = environment(data);
   Watcher watcher(dir, data, machine);

@@ -75,7 +75,8 @@ std::string flags(const CLI::App& app) {
 std::string usage(const CLI::App& app) {
   std::string out = "Usage: " + full_name(app);
   for (const CLI::Option* option : app.get_options()) {
-    if (option->get_positional()) out += " " + option->get_name(true);
+    if (!option->get_positional()) continue;
+    out += option->get_required() ? " " + option->get_name(true) : " [" + option->get_name(true) + "]";
   }
   const bool has_commands = !app.get_subcommands(nullptr).empty();
   return out + (has_commands ? " COMMAND [flags]\n" : " [flags]\n");

@@ -131,7 +131,7 @@ std::string cpu_model() {
 
 }  // namespace
 
-RunDir::RunDir(const std::string& out, const std::string& label, bool force) : path_(out) {
+RunDir::RunDir(const std::string& out, const std::string& command, const std::string& label, bool force) : path_(out) {
   try {
     if (out.empty()) {
       path_ = make_unique(label, made_);
@@ -139,7 +139,7 @@ RunDir::RunDir(const std::string& out, const std::string& label, bool force) : p
       make_all(fs::path(out), made_);
     }
     lock();
-    move_aside(force);
+    move_aside(command, force);
   } catch (const fs::filesystem_error& e) {
     move_back();
     remove_made();
@@ -176,15 +176,16 @@ void RunDir::lock() {
   if (::flock(lock_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) fail(path_, "another process is writing there");
 }
 
-void RunDir::move_aside(bool force) {
+void RunDir::move_aside(const std::string& command, bool force) {
   if (fs::is_empty(path_)) return;
   const std::string writer = writer_of(path_);
-  if (!force || writer.empty()) {
-    fail(path_, fmt::format("expected an empty folder, it holds {}; choose another --out{}",
-                            writer.empty()                    ? "files that are no run's"
-                            : fs::exists(file("RESULT.json")) ? "a finished run"
-                                                              : "an unfinished run",
-                            writer.empty() ? "" : ", or --force to replace it"));
+  if (!force || writer != command) {
+    const std::string held = writer.empty()                    ? "files that are no run's"
+                             : writer != command               ? fmt::format("what `tandem {}` wrote", writer)
+                             : fs::exists(file("RESULT.json")) ? "a finished run"
+                                                               : "an unfinished run";
+    fail(path_, fmt::format("expected an empty folder, it holds {}; choose another --out{}", held,
+                            writer == command ? ", or --force to replace it" : ""));
   }
   old_ = run_files(path_, writer == "compare");
   aside_ = fs::path(path_) / fmt::format("replaced-{}", ::getpid());
@@ -209,9 +210,7 @@ void RunDir::remove_made() {
   for (; !made_.empty(); made_.pop_back()) fs::remove(made_.back(), not_empty);
 }
 
-void RunDir::write_json(const std::string& name, const Json& value) const {
-  write_file(file(name), indented(value));
-}
+void RunDir::write_json(const std::string& name, const Json& value) const { write_file(file(name), indented(value)); }
 
 std::string run_label(const TrainSettings& s, const std::string& dataset) {
   return fmt::format("{}-{}-{}_s{}", dataset, s.model, s.bn ? "bn" : "plain", s.seed);

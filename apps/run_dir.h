@@ -15,9 +15,9 @@ class RunDir {
  public:
   // `out`, or runs/<time>_<label> when it is empty (a number is appended while that name is taken). Throws
   // IoError if it cannot be made, if another process is writing there, or if it is not empty; with `force`, only
-  // if what it holds is no run of this program. Of a run or comparison that is replaced only its own files go:
-  // they are moved aside, deleted by keep() and moved back if the new run fails before that.
-  RunDir(const std::string& out, const std::string& label, bool force);
+  // if what it holds is no run of the same command of this program. Of what is replaced only its own files go: they
+  // are moved aside, deleted by keep() and moved back if the new run fails before that.
+  RunDir(const std::string& out, const std::string& command, const std::string& label, bool force);
   // Unless keep() was called, leaves everything as it was: a run that failed before its first step leaves nothing.
   ~RunDir();
   void keep();  // from any thread
@@ -31,7 +31,7 @@ class RunDir {
 
  private:
   void lock();
-  void move_aside(bool force);
+  void move_aside(const std::string& command, bool force);
   void move_back();
   void remove_made();
 

@@ -5,6 +5,7 @@
 #include <exception>
 #include <future>
 #include <nlohmann/json.hpp>
+#include <regex>
 
 #include "commands.h"
 #include "metrics.h"
@@ -71,7 +72,11 @@ void take_network(TrainSettings& s, const ModelFile& file, bool network_given) {
   const std::string layers = file.model->text();
   if (network_given) {
     const std::string asked = build(resolve(s).layers, file.input)->text();
-    if (asked != layers) {
+    // How weights start does not matter to one that has them.
+    const auto without_init = [](const std::string& text) {
+      return std::regex_replace(text, std::regex(":init=[a-z_]+(\\([^)]*\\))?"), "");
+    };
+    if (without_init(asked) != without_init(layers)) {
       throw UsageError(
           fmt::format("--from {}: expected the network asked for, \"{}\", the file holds \"{}\"; leave out "
                       "--model, --layers and --bn",
@@ -183,7 +188,7 @@ int run(Options options) {
     return kOk;
   }
 
-  RunDir dir(options.out, run_label(s, data.train.name), options.force);
+  RunDir dir(options.out, "train", run_label(s, data.train.name), options.force);
   notice(describe(*model, s, data) + fmt::format("run         {}\n", dir.path()));
   dir.write_json("config.json", to_json(s));
   // Hashing the data takes a moment that training need not wait for.

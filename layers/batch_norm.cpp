@@ -143,11 +143,11 @@ Tensor BatchNorm::forward(const Tensor& x, const Tensor& mask) {
                        .allow_one_value = options_.allow_one_value},
                       mask);
   });
-  if (watched && *skipped_.data<int64_t>() > skipped) {
-    warn(fmt::format(
-        "{}: the batch mean or variance of {} of {} channels is not finite in training batch {}; their "
-        "running statistics were left as they were",
-        label("BatchNorm"), *skipped_.data<int64_t>() - skipped, channels_, *num_batches_tracked.data<int64_t>()));
+  if (watched && skipped == 0 && *skipped_.data<int64_t>() > 0) {  // once a layer
+    warn(
+        fmt::format("{}: the batch mean or variance of {} of {} channels is not finite in training batch {}; their "
+                    "running statistics were left as they were",
+                    label("BatchNorm"), *skipped_.data<int64_t>(), channels_, *num_batches_tracked.data<int64_t>()));
   }
   return y;
 }

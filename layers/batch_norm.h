@@ -29,7 +29,7 @@ struct BatchNormLayerOptions {
 
 // x of 2 to 5 axes with `channels` along channel_axis -> the same shape. Parameters weight (gamma) and bias
 // (beta), role norm; buffers running_mean, running_var, num_batches_tracked: PyTorch's names. A running
-// mean or variance that would not be finite stays as it is, and a warning names the layer.
+// mean or variance that would not be finite stays as it is, and the first time a warning names the layer.
 class BatchNorm : public Module {
  public:
   // Throws ValueError for options out of range. forward throws ShapeError, before anything changes, for the

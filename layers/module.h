@@ -26,6 +26,7 @@ using StateDict = std::vector<std::pair<std::string, Tensor>>;
 class MemberVisitor {
  public:
   virtual ~MemberVisitor() = default;
+  // To be trained, the tensor must have been given set_requires_grad(true). fan_in and fan_out scale `init`.
   virtual void parameter(const char* name, Tensor& tensor, Role role, const Init& init, int64_t fan_in,
                          int64_t fan_out) = 0;
   // Moved and cloned with the module; kept in state_dict() if persistent.

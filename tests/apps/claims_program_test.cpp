@@ -35,6 +35,9 @@ TEST_CASE("claims replaces its own run with --force, and no other") {
   const Outcome again = tandem_program(dir, force);
   INFO(again.err);
   CHECK(again.exit_code == 0);
+  const Outcome other = tandem_program(dir, {"train", "--max-steps", "1", "--out", "run", "--force"});
+  CHECK(other.exit_code == 1);
+  CHECK_THAT(other.err, Contains("it holds what `tandem claims` wrote; choose another --out\n"));
 }
 
 TEST_CASE("claims refuses what it does not know") {

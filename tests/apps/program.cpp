@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -102,6 +103,17 @@ Outcome Program::wait() {
   running_ = false;
   return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), read_text(log_ + ".out"),
           terminal_ >= 0 ? shown : read_text(log_ + ".err")};
+}
+
+bool have_terminals() {
+  int ours = -1, theirs = -1;
+  if (openpty(&ours, &theirs, nullptr, nullptr, nullptr) == 0) {
+    close(ours);
+    close(theirs);
+    return true;
+  }
+  std::printf("SKIPPED: no pseudo-terminal can be had; /dev/pts is not mounted\n");
+  return false;
 }
 
 Outcome tandem_program(const TempDir& folder, const std::vector<std::string>& arguments,

@@ -42,6 +42,9 @@ class Program {
   bool running_ = true;
 };
 
+// Are there pseudo-terminals here? If not, after a line "SKIPPED: why"; the test then returns.
+bool have_terminals();
+
 // Runs it to its end.
 Outcome tandem_program(const TempDir& folder, const std::vector<std::string>& arguments,
                        const ProgramOptions& options = {});

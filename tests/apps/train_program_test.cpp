@@ -271,6 +271,7 @@ TEST_CASE("Progress is plain lines when stderr is no terminal, and nothing after
 }
 
 TEST_CASE("On a terminal a bar shows how far training is, within 80 columns, and goes away") {
+  if (!have_terminals()) return;
   const TrainWorkplace place;
   ProgramOptions options{.terminal = true};
   const auto on_terminal = [&](const std::string& out, const std::string& name, const std::string& value) {
@@ -292,6 +293,7 @@ TEST_CASE("On a terminal a bar shows how far training is, within 80 columns, and
 }
 
 TEST_CASE("NO_COLOR and --color never keep colours off a terminal") {
+  if (!have_terminals()) return;
   const TrainWorkplace place;
   const auto shown = [&](std::vector<std::string> words, const std::map<std::string, std::string>& environment) {
     return tandem_program(place.dir, words, {.environment = environment, .terminal = true}).err;
