@@ -67,6 +67,10 @@ std::vector<size_t> first_of_groups(const std::vector<Parameter>& parameters) {
   return first;
 }
 
+const Tensor& value_of(const StateDict& state, const std::string& name) {
+  return std::find_if(state.begin(), state.end(), [&](const auto& own) { return own.first == name; })->second;
+}
+
 // Santurkar et al. 2018, definition 2.1, for one step: by how much the gradient G of a layer's weight changes (to G')
 // when the layers before it have made their step and it has not. Means over the layers but the first.
 void measure_gradient_shift(ShiftRun& run, Sequential& net, const StateDict& before, const Batch& batch,
@@ -80,7 +84,7 @@ void measure_gradient_shift(ShiftRun& run, Sequential& net, const StateDict& bef
     for (auto& [name, tensor] : state)
       for (size_t i = first[layer - 1]; i < first[layer]; ++i)
         if (parameters[i].name == name)
-          tensor = std::find_if(after.begin(), after.end(), [&](const auto& a) { return a.first == name; })->second;
+          tensor = value_of(after, name);
     mixed->load_state_dict(state);
     for (const Parameter& p : parameters) Tensor(p.tensor).zero_grad();
     cross_entropy((*mixed)(batch.x), batch.y).backward();

@@ -181,8 +181,8 @@ void update_running(const BnFinish& k, const double* mean, const double* m2, dou
     return kept;
   };
   for (int64_t c = 0; c < k.mean.dims.numel(); ++c) {
-    const bool both = update(running_mean[c], mean[c]) & update(running_var[c], m2[c] / divisor);
-    if (!both && k.skipped) *k.skipped.as<int64_t>() += 1;
+    const bool mean_kept = update(running_mean[c], mean[c]), var_kept = update(running_var[c], m2[c] / divisor);
+    if (!(mean_kept && var_kept) && k.skipped) *k.skipped.as<int64_t>() += 1;
   }
 }
 
