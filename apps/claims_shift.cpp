@@ -83,8 +83,7 @@ void measure_gradient_shift(ShiftRun& run, Sequential& net, const StateDict& bef
   for (size_t layer = 1; layer < first.size(); ++layer) {
     for (auto& [name, tensor] : state)
       for (size_t i = first[layer - 1]; i < first[layer]; ++i)
-        if (parameters[i].name == name)
-          tensor = value_of(after, name);
+        if (parameters[i].name == name) tensor = value_of(after, name);
     mixed->load_state_dict(state);
     for (const Parameter& p : parameters) Tensor(p.tensor).zero_grad();
     cross_entropy((*mixed)(batch.x), batch.y).backward();
