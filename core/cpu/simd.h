@@ -1,0 +1,37 @@
+// One vector of floats, as wide as the instruction set of this copy has them. GCC's and Clang's vector extensions
+// do the arithmetic; an FMA is written fma(), which is one rounding on AVX2 and AVX-512 and two on plain x86-64.
+#pragma once
+
+#include <immintrin.h>
+
+#include "tandem/core/cpu/kernel.h"
+
+namespace tandem::TANDEM_CPU_PATH {
+
+#if defined(__AVX512F__)
+inline constexpr int64_t kLanes = 16;
+#elif defined(__AVX2__)
+inline constexpr int64_t kLanes = 8;
+#else
+inline constexpr int64_t kLanes = 4;
+#endif
+
+typedef float Vec __attribute__((vector_size(kLanes * sizeof(float)), may_alias));
+typedef float UnalignedVec __attribute__((vector_size(kLanes * sizeof(float)), aligned(4), may_alias));
+
+[[gnu::always_inline]] inline Vec load(const float* p) { return *reinterpret_cast<const UnalignedVec*>(p); }
+[[gnu::always_inline]] inline void store(float* p, Vec v) { *reinterpret_cast<UnalignedVec*>(p) = v; }
+[[gnu::always_inline]] inline Vec splat(float x) { return x - Vec{}; }
+
+// a * b + c
+[[gnu::always_inline]] inline Vec fma(Vec a, Vec b, Vec c) {
+#if defined(__AVX512F__)
+  return (Vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__AVX2__)
+  return (Vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+  return a * b + c;
+#endif
+}
+
+}  // namespace tandem::TANDEM_CPU_PATH
