@@ -45,6 +45,17 @@ struct Operand : View {
     requires std::convertible_to<const T&, View>
   Operand(const T& tensor) : View(tensor) {}
 };
+// Sums over rows. A lane is the sequence of its chunks: calls on one chunk of rows each, the second and later with
+// `add`, give the bits of one call on them all.
+template <>
+struct Operand<Use::sum> : View {
+  static constexpr Use use = Use::sum;
+  bool add = false;  // adds to what is there instead of overwriting it
+  Operand() = default;
+  template <class T>
+    requires std::convertible_to<const T&, View>
+  Operand(const T& tensor, bool add_ = false) : View(tensor), add(add_) {}
+};
 using In = Operand<Use::in>;            // read, whole
 using Out = Operand<Use::out>;          // written, whole
 using InOut = Operand<Use::inout>;      // state: read and written in place, whole
@@ -190,9 +201,9 @@ struct BnFinish {
 struct BnFromRunning { In running_mean, running_var; Out mean, rstd; double eps; TANDEM_KERNEL(BnFromRunning, running_mean, running_var, mean, rstd, eps) };
 // y = (x - mean) * (rstd * gamma) + beta, in float64; gamma, beta may be absent.
 struct BnApply { RowsIn x; In mean, rstd, gamma, beta; RowsOut y; int axis; TANDEM_KERNEL(BnApply, x, mean, rstd, gamma, beta, y, axis) };
-// sums[lanes, 2, C] = {sum dy, sum dy * xhat}, xhat = (x - mean) * rstd.
+// sums[lanes, 2, C] = {sum dy, sum dy * (x - mean)}.
 struct BnGradSums { RowsIn dy, x; In mean, rstd; Sum sums; int axis; TANDEM_KERNEL(BnGradSums, dy, x, mean, rstd, sums, axis) };
-// dx = gamma * rstd * (dy - sums[0]/n - xhat * sums[1]/n) for batch statistics over n values
+// dx = gamma * rstd * (dy - sums[0]/n - (x - mean) * rstd^2 * sums[1]/n) for batch statistics over n values
 // (Ioffe and Szegedy 2015, section 3); without sums (eval), or where the mask is 0: dx = gamma * rstd * dy.
 struct BnGradApply {
   RowsIn dy, x, mask; In mean, rstd, gamma, sums; RowsOut dx; int axis; int64_t n;

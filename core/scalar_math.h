@@ -143,7 +143,7 @@ TANDEM_HD double bn_rstd(double var, double eps) {
 }
 // k = rstd * gamma.
 TANDEM_HD double bn_apply(double x, double mean, double k, double beta) { return (x - mean) * k + beta; }
-// k = gamma * rstd, mean_dy = sums[0] / n, slope = rstd * sums[1] / n.
+// k = gamma * rstd, mean_dy = sums[0] / n, slope = rstd^2 * sums[1] / n.
 TANDEM_HD double bn_grad(double dy, double x, double mean, double k, double mean_dy, double slope) {
   return k * ((dy - mean_dy) - (x - mean) * slope);
 }

@@ -179,6 +179,53 @@ TEST_CASE("Every kernel gives the same bytes on 1 to 8 threads") {
   }
 }
 
+namespace {
+
+// Rows [begin, begin + n) of a tensor, as a kernel sees them.
+View rows(const Tensor& x, int64_t begin, int64_t n) {
+  View part(x);
+  const int64_t row = x.numel() / x.dim(0) * static_cast<int64_t>(size_of(x.dtype()));
+  part.data = part.as<char>() + begin * row;
+  part.dims = x.shape().with(0, n);
+  return part;
+}
+
+// Whether `call`(first row, rows, sums), which adds to the sums but in a lane's first chunk, gives the bytes of one
+// call on all rows of a batch of this shape.
+template <class F>
+void check_lanes(const Shape& batch, const Shape& sum, Dtype dtype, const F& call) {
+  const Chunking cut = chunking(batch);
+  const Tensor whole = full(sum.insert(0, cut.lanes()), 3, {dtype}), parts = full(whole.shape(), 4, {dtype});
+  call(0, cut.n, Sum(whole));
+  for (int64_t lane = 0; lane < cut.lanes(); ++lane) {
+    for (int64_t i = cut.lane_begin(lane); i < cut.lane_begin(lane + 1); i += cut.rows) {
+      call(i, std::min(cut.rows, cut.n - i), Sum(rows(parts, lane, 1), i > cut.lane_begin(lane)));
+    }
+  }
+  CHECK(test::bytes(parts) == test::bytes(whole));
+}
+
+}  // namespace
+
+TEST_CASE("A lane of sums is the sequence of its chunks") {
+  const Dtype dtype = GENERATE(Dtype::float32, Dtype::float64);
+  for (const Shape& shape : {Shape{37, 5, 6, 4}, Shape{2200, 33}, Shape{35, 6, 3}}) {
+    const Tensor x = test::random(shape, 1, dtype), dy = test::random(shape, 2, dtype);
+    const int64_t channels = x.dim(-1);
+    const Tensor mean = test::random({channels}, 3, Dtype::float64);
+    const Tensor rstd = test::random({channels}, 4, Dtype::float64, 0.5, 2);
+    check_lanes(shape, {channels}, Dtype::float64,
+                [&](int64_t i, int64_t n, const Sum& db) { launch(SumRows{rows(dy, i, n), db}); });
+    check_lanes(shape, {2, channels}, Dtype::float64, [&](int64_t i, int64_t n, const Sum& sums) {
+      launch(BnGradSums{rows(dy, i, n), rows(x, i, n), mean, rstd, sums, shape.rank() - 1});
+    });
+    if (shape.rank() != 4) continue;
+    check_lanes(shape, {4, 3, 3, 4}, dtype, [&](int64_t i, int64_t n, const Sum& dw) {
+      launch(ConvDw{rows(dy, i, n), rows(x, i, n), dw, {3, 1, 1, 1}, 1});
+    });
+  }
+}
+
 TEST_CASE("Products with an empty side") {
   const Tensor a = empty({2, 0}), b = empty({0, 3}), bias = Tensor::from(std::vector<float>{1, 2, 3}, {3});
   CHECK(matmul(a, b).to_vector<float>() == std::vector<float>(6, 0.0f));

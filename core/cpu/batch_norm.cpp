@@ -248,14 +248,17 @@ void run(const BnGradSums& k) {
   const Chunking cut = chunking(k.x.dims);
   floating(k.x.dtype, [&]<class T>(T) {
     const T *x = k.x.as<T>(), *dy = k.dy.as<T>();
-    const double *mean = k.mean.as<double>(), *rstd = k.rstd.as<double>();
+    const double* mean = k.mean.as<double>();
     parallel_for(cut.lanes(), [&](int64_t lane) {
-      double* sums = k.sums.as<double>() + lane * 2 * l.channels;
-      sum_channels<2>(l, cut.lane_begin(lane), cut.lane_begin(lane + 1), sums, [=](int64_t i, int64_t c) {
-        const double g = static_cast<double>(dy[i]);
-        return Terms<2>{{g, g * (static_cast<double>(x[i]) - mean[c])}};
-      });
-      for (int64_t c = 0; c < l.channels; ++c) sums[l.channels + c] *= rstd[c];
+      double *sums = k.sums.as<double>() + lane * 2 * l.channels, *more = scratch<double>(2 * l.channels);
+      for (int64_t c = 0; !k.sums.add && c < 2 * l.channels; ++c) sums[c] = 0;
+      for (int64_t begin = cut.lane_begin(lane); begin < cut.lane_begin(lane + 1); begin += cut.rows) {
+        sum_channels<2>(l, begin, min(begin + cut.rows, cut.n), more, [=](int64_t i, int64_t c) {
+          const double g = static_cast<double>(dy[i]);
+          return Terms<2>{{g, g * (static_cast<double>(x[i]) - mean[c])}};
+        });
+        for (int64_t c = 0; c < 2 * l.channels; ++c) sums[c] += more[c];
+      }
     });
   });
 }
@@ -271,7 +274,7 @@ void run(const BnGradApply& k) {
     const auto prepare = [=](double* table, int64_t c) {
       table[c] = gamma ? rstd[c] * static_cast<double>(gamma[c]) : rstd[c];
       table[channels + c] = sums ? sums[c] / n : 0.0;
-      table[2 * channels + c] = sums ? sums[channels + c] / n * rstd[c] : 0.0;
+      table[2 * channels + c] = sums ? sums[channels + c] / n * rstd[c] * rstd[c] : 0.0;
     };
     if (!sums) {
       return for_values(l, 3, prepare, [=](int64_t i, int64_t c, const double* table) {

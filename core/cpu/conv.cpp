@@ -155,7 +155,7 @@ void run(const ConvDw& k) {
           const Patches<T> cols = patches(g, x + group * g.group_c(), images);
           gemm(Gemm<T>{g.group_out(), g.patch(), images * g.pixels(), dy + group * g.group_out(), g.out_c, true,
                        cols.data, cols.ld, false, dw + group * g.group_out() * g.patch(), g.patch(),
-                       begin > lane_begin});
+                       k.dw.add || begin > lane_begin});
         }
       }
     });

@@ -59,7 +59,7 @@ void run(const LinearDw& k) {
     for (int64_t lane = 0; lane < cut.lanes(); ++lane) {
       const int64_t begin = cut.lane_begin(lane), end = cut.lane_begin(lane + 1);
       product<T>({out, in, end - begin, k.dy.as<T>() + begin * out, out, true, k.x.as<T>() + begin * in, in, false,
-                  k.dw.as<T>() + lane * out * in, in});
+                  k.dw.as<T>() + lane * out * in, in, k.dw.add});
     }
   });
 }

@@ -107,7 +107,7 @@ void run(const SumRows& k) {
   floating(k.dy.dtype, [&]<class T>(T) {
     parallel_for(cut.lanes(), [&](int64_t lane) {
       double* sum = k.db.as<double>() + lane * width;
-      fill(sum, width, 0.0);
+      if (!k.db.add) fill(sum, width, 0.0);
       for (int64_t row = cut.lane_begin(lane) * pixels; row < cut.lane_begin(lane + 1) * pixels; ++row) {
         const T* dy = k.dy.as<T>() + row * width;
         TANDEM_INDEPENDENT

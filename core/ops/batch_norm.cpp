@@ -120,7 +120,7 @@ Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, Runn
       sums = sum_over_rows(x, pair, Dtype::float64, Dtype::float64, [&](Tensor& lanes) {
         launch(BnGradSums{dy, x, s.mean, s.rstd, lanes, c.axis});
       });
-    if (need_gamma) grads[1] = slice(sums, 0, 1, 2).reshape(channels).to(dy.dtype());
+    if (need_gamma) grads[1] = (slice(sums, 0, 1, 2).reshape(channels) * s.rstd).to(dy.dtype());
     if (need_beta) grads[2] = slice(sums, 0, 0, 1).reshape(channels).to(dy.dtype());
     if (need_x)
       launch(BnGradApply{dy, x, marks, s.mean, s.rstd, gamma, use_batch ? sums : Tensor(), grads[0] = empty_like(x),
