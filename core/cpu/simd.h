@@ -6,6 +6,8 @@
 
 #include "tandem/core/cpu/kernel.h"
 
+#define TANDEM_UNROLL _Pragma("GCC unroll 32")
+
 namespace tandem::TANDEM_CPU_PATH {
 
 #if defined(__AVX512F__)
@@ -21,6 +23,25 @@ typedef float UnalignedVec __attribute__((vector_size(kLanes * sizeof(float)), a
 
 [[gnu::always_inline]] inline Vec load(const float* p) { return *reinterpret_cast<const UnalignedVec*>(p); }
 [[gnu::always_inline]] inline void store(float* p, Vec v) { *reinterpret_cast<UnalignedVec*>(p) = v; }
+// The first `count` lanes, 0 < count <= kLanes; the others are 0, or are not written.
+[[gnu::always_inline]] inline Vec load_some(const float* p, int64_t count) {
+#if defined(__AVX512F__)
+  return (Vec)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << count) - 1), p);
+#else
+  if (count == kLanes) return load(p);
+  Vec v{};
+  for (int64_t i = 0; i < count; ++i) v[i] = p[i];
+  return v;
+#endif
+}
+[[gnu::always_inline]] inline void store_some(float* p, Vec v, int64_t count) {
+#if defined(__AVX512F__)
+  _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << count) - 1), (__m512)v);
+#else
+  if (count == kLanes) return store(p, v);
+  for (int64_t i = 0; i < count; ++i) p[i] = v[i];
+#endif
+}
 [[gnu::always_inline]] inline Vec splat(float x) { return x - Vec{}; }
 
 // a * b + c

@@ -6,8 +6,6 @@
 
 #include "tandem/core/cpu/simd.h"
 
-#define TANDEM_UNROLL _Pragma("GCC unroll 32")
-
 namespace tandem::TANDEM_CPU_PATH {
 
 template <int kRows, int kVectors>
