@@ -179,7 +179,7 @@ struct AvgPoolGrad { RowsIn dy; RowsOut dx; Window window; bool count_padding; T
 // x is any rank >= 2; channels lie on `axis`. mean, rstd, moments and the gradient sums are float64,
 // running statistics and gamma, beta have x's dtype.
 
-// moments[chunk] = {mean[C], M2[C]}: mean and sum of squared deviations of the chunk's rows, in two passes.
+// moments[chunk] = {mean[C], M2[C]}: mean and sum of squared deviations of the chunk's rows.
 // With a mask (x's shape without `axis`) only values where it is not 0 count. counts[chunk]: how many of a channel do;
 // may be absent without a mask.
 struct BnMoments {
@@ -199,7 +199,7 @@ struct BnFinish {
 };
 // mean, rstd from running statistics, for eval.
 struct BnFromRunning { In running_mean, running_var; Out mean, rstd; double eps; TANDEM_KERNEL(BnFromRunning, running_mean, running_var, mean, rstd, eps) };
-// y = (x - mean) * (rstd * gamma) + beta, in float64; gamma, beta may be absent.
+// y = (x - mean) * (rstd * gamma) + beta; gamma, beta may be absent.
 struct BnApply { RowsIn x; In mean, rstd, gamma, beta; RowsOut y; int axis; TANDEM_KERNEL(BnApply, x, mean, rstd, gamma, beta, y, axis) };
 // sums[lanes, 2, C] = {sum dy, sum dy * (x - mean)}.
 struct BnGradSums { RowsIn dy, x; In mean, rstd; Sum sums; int axis; TANDEM_KERNEL(BnGradSums, dy, x, mean, rstd, sums, axis) };
@@ -208,6 +208,18 @@ struct BnGradSums { RowsIn dy, x; In mean, rstd; Sum sums; int axis; TANDEM_KERN
 struct BnGradApply {
   RowsIn dy, x, mask; In mean, rstd, gamma, sums; RowsOut dx; int axis; int64_t n;
   TANDEM_KERNEL(BnGradApply, dy, x, mask, mean, rstd, gamma, sums, dx, axis, n)
+};
+// Batch norm and the activation behind it (relu, sigmoid or tanh), with the bits of the separate calls: BnApply, then
+// Unary; UnaryGrad, then BnGradSums or BnGradApply (without a mask, with sums). y is BnAct's result, absent for relu,
+// whose gradient needs its sign alone and computes that again from x.
+struct BnAct { RowsIn x; In mean, rstd, gamma, beta; RowsOut y; int axis; UnaryOp act; TANDEM_KERNEL(BnAct, x, mean, rstd, gamma, beta, y, axis, act) };
+struct BnActGradSums {
+  RowsIn y, dy, x; In mean, rstd, gamma, beta; Sum sums; int axis; UnaryOp act;
+  TANDEM_KERNEL(BnActGradSums, y, dy, x, mean, rstd, gamma, beta, sums, axis, act)
+};
+struct BnActGradApply {
+  RowsIn y, dy, x; In mean, rstd, gamma, beta, sums; RowsOut dx; int axis; int64_t n; UnaryOp act;
+  TANDEM_KERNEL(BnActGradApply, y, dy, x, mean, rstd, gamma, beta, sums, dx, axis, n, act)
 };
 
 // ---- softmax and losses ------------------------------------------------------------------------
@@ -245,6 +257,7 @@ struct AdamStep { In g, hyper; InOut p, m, v; bool decoupled; TANDEM_KERNEL(Adam
   X(MatMul) X(Linear) X(LinearDx) X(LinearDw) X(SumRows) X(Conv) X(ConvDx) X(ConvDw)                  \
   X(MaxPool) X(MaxPoolGrad) X(AvgPool) X(AvgPoolGrad)                                                 \
   X(BnMoments) X(BnFinish) X(BnFromRunning) X(BnApply) X(BnGradSums) X(BnGradApply)                   \
+  X(BnAct) X(BnActGradSums) X(BnActGradApply)                                                         \
   X(Softmax) X(SoftmaxGrad) X(CrossEntropy) X(CrossEntropyGrad) X(DropoutApply) X(SgdStep) X(AdamStep)
 
 #define TANDEM_DECLARE(K) \

@@ -135,17 +135,37 @@ TANDEM_HD T binary(T a, T b) {
   if constexpr (op == BinaryOp::equal) return a == b ? T(1) : T(0);
 }
 
-// ---- batch norm, in float64 ------------------------------------------------------------------------------
+// ---- batch norm ------------------------------------------------------------------------------------------
 
 // rstd for a biased variance; 0 where var and eps are 0, so that a constant channel becomes beta.
 TANDEM_HD double bn_rstd(double var, double eps) {
   return var + eps == 0 ? 0.0 : 1.0 / std::sqrt(var + eps);
 }
-// k = rstd * gamma.
-TANDEM_HD double bn_apply(double x, double mean, double k, double beta) { return (x - mean) * k + beta; }
-// k = gamma * rstd, mean_dy = sums[0] / n, slope = rstd^2 * sums[1] / n.
-TANDEM_HD double bn_grad(double dy, double x, double mean, double k, double mean_dy, double slope) {
-  return k * ((dy - mean_dy) - (x - mean) * slope);
+
+// A channel's constants; k = rstd * gamma. The mean is mean + rest, so that float32 too subtracts all its digits.
+template <class T>
+struct BnScale {
+  T mean, rest, k, beta;
+};
+template <class T>
+TANDEM_HD BnScale<T> bn_scale(double mean, double rstd, double gamma, double beta) {
+  const T rounded = static_cast<T>(mean);
+  return {rounded, static_cast<T>(mean - static_cast<double>(rounded)), static_cast<T>(rstd * gamma),
+          static_cast<T>(beta)};
+}
+// x - mean: where x is near the mean, the first difference is exact (Sterbenz).
+template <class T>
+TANDEM_HD T bn_centred(T x, const BnScale<T>& s) {
+  return (x - s.mean) - s.rest;
+}
+template <class T>
+TANDEM_HD T bn_apply(T x, const BnScale<T>& s) {
+  return bn_centred(x, s) * s.k + s.beta;
+}
+// mean_dy = sums[0] / n, slope = rstd^2 * sums[1] / n.
+template <class T>
+TANDEM_HD T bn_grad(T dy, T x, const BnScale<T>& s, T mean_dy, T slope) {
+  return s.k * ((dy - mean_dy) - bn_centred(x, s) * slope);
 }
 
 // ---- optimizers ------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 #include <thread>
+#include <tuple>
 
 #include "catch.hpp"
 #include "helpers.h"
@@ -179,53 +180,6 @@ TEST_CASE("Every kernel gives the same bytes on 1 to 8 threads") {
   }
 }
 
-namespace {
-
-// Rows [begin, begin + n) of a tensor, as a kernel sees them.
-View rows(const Tensor& x, int64_t begin, int64_t n) {
-  View part(x);
-  const int64_t row = x.numel() / x.dim(0) * static_cast<int64_t>(size_of(x.dtype()));
-  part.data = part.as<char>() + begin * row;
-  part.dims = x.shape().with(0, n);
-  return part;
-}
-
-// Whether `call`(first row, rows, sums), which adds to the sums but in a lane's first chunk, gives the bytes of one
-// call on all rows of a batch of this shape.
-template <class F>
-void check_lanes(const Shape& batch, const Shape& sum, Dtype dtype, const F& call) {
-  const Chunking cut = chunking(batch);
-  const Tensor whole = full(sum.insert(0, cut.lanes()), 3, {dtype}), parts = full(whole.shape(), 4, {dtype});
-  call(0, cut.n, Sum(whole));
-  for (int64_t lane = 0; lane < cut.lanes(); ++lane) {
-    for (int64_t i = cut.lane_begin(lane); i < cut.lane_begin(lane + 1); i += cut.rows) {
-      call(i, std::min(cut.rows, cut.n - i), Sum(rows(parts, lane, 1), i > cut.lane_begin(lane)));
-    }
-  }
-  CHECK(test::bytes(parts) == test::bytes(whole));
-}
-
-}  // namespace
-
-TEST_CASE("A lane of sums is the sequence of its chunks") {
-  const Dtype dtype = GENERATE(Dtype::float32, Dtype::float64);
-  for (const Shape& shape : {Shape{37, 5, 6, 4}, Shape{2200, 33}, Shape{35, 6, 3}}) {
-    const Tensor x = test::random(shape, 1, dtype), dy = test::random(shape, 2, dtype);
-    const int64_t channels = x.dim(-1);
-    const Tensor mean = test::random({channels}, 3, Dtype::float64);
-    const Tensor rstd = test::random({channels}, 4, Dtype::float64, 0.5, 2);
-    check_lanes(shape, {channels}, Dtype::float64,
-                [&](int64_t i, int64_t n, const Sum& db) { launch(SumRows{rows(dy, i, n), db}); });
-    check_lanes(shape, {2, channels}, Dtype::float64, [&](int64_t i, int64_t n, const Sum& sums) {
-      launch(BnGradSums{rows(dy, i, n), rows(x, i, n), mean, rstd, sums, shape.rank() - 1});
-    });
-    if (shape.rank() != 4) continue;
-    check_lanes(shape, {4, 3, 3, 4}, dtype, [&](int64_t i, int64_t n, const Sum& dw) {
-      launch(ConvDw{rows(dy, i, n), rows(x, i, n), dw, {3, 1, 1, 1}, 1});
-    });
-  }
-}
-
 TEST_CASE("Products with an empty side") {
   const Tensor a = empty({2, 0}), b = empty({0, 3}), bias = Tensor::from(std::vector<float>{1, 2, 3}, {3});
   CHECK(matmul(a, b).to_vector<float>() == std::vector<float>(6, 0.0f));
@@ -272,6 +226,41 @@ TEST_CASE("Batch statistics survive large means, huge scales and a NaN next door
   CHECK(normalised(1e6, 1) < 2e-7);
   CHECK(normalised(0, 1e25) < 2e-7);
   CHECK(normalised(0, 1e-25) < 2e-7);
+}
+
+TEST_CASE("The moments of float32 are those of float64 to a few units in the last place") {
+  const auto [shape, axis] = GENERATE(std::pair{Shape{60, 5}, 1}, std::pair{Shape{2, 28, 28, 33}, 3},
+                                      std::pair{Shape{2, 9, 28, 27}, 1}, std::pair{Shape{3, 2, 2, 40}, 3});
+  const auto [mean, spread, outlier] = GENERATE(
+      std::tuple{0.0, 1.0, 0.0}, std::tuple{-1e6, 1.0, 0.0}, std::tuple{1e4, 1e-3, 0.0}, std::tuple{0.0, 1.0, 1e5},
+      std::tuple{5.0, 0.0, 1e6}, std::tuple{0.0, 1e-22, 0.0}, std::tuple{0.0, 1e20, 0.0});
+  std::vector<float> data = test::random(shape, 1, Dtype::float32, mean - spread, mean + spread).to_vector<float>();
+  for (size_t i = 0; i < data.size(); i += 1009) data[i] += static_cast<float>(outlier);  // also the very first value
+  const Tensor x = Tensor::from(data, shape);
+  const int64_t channels = shape[axis];
+  const Chunking cut = chunking(shape);
+  const auto moments = [&, axis = axis](const Tensor& of) {
+    const Tensor slots = f64({cut.chunks(), 2, channels}), none;
+    launch(BnMoments{of, none, slots, none, axis});
+    return slots.to_vector<double>();
+  };
+  const std::vector<double> got = moments(x), want = moments(x.to(Dtype::float64));
+  for (int64_t chunk = 0; chunk < cut.chunks(); ++chunk) {
+    const int64_t rows = cut.chunk_begin(chunk + 1) - cut.chunk_begin(chunk);
+    const double n = static_cast<double>(rows * (x.numel() / shape[0] / channels));
+    for (int64_t c = 0; c < channels; ++c) {
+      const size_t i = static_cast<size_t>(chunk * 2 * channels + c), j = i + static_cast<size_t>(channels);
+      CHECK(std::fabs(got[i] - want[i]) <= 1e-7 * std::sqrt(want[j] / n));
+      CHECK(std::fabs(got[j] - want[j]) <= 5e-7 * want[j]);
+    }
+  }
+}
+
+TEST_CASE("Gradient sums beyond float32's range are summed in float64") {
+  const Tensor x = full({40, 2}, 1e20), dy = full({40, 2}, 1e25), zero = zeros({2}, {Dtype::float64});
+  const Tensor sums = f64({1, 2, 2});
+  launch(BnGradSums{dy, x, zero, ones({2}, {Dtype::float64}), sums, 1});
+  CHECK(sums.to_vector<double>()[2] == Approx(40e45).epsilon(1e-6));
 }
 
 TEST_CASE("Batch statistics take means whose square overflows") {

@@ -1,107 +1,7 @@
-#include "tandem/core/cpu/kernel.h"
+#include "tandem/core/cpu/batch_norm.h"
 
 namespace tandem::TANDEM_CPU_PATH {
 namespace {
-
-// x as [rows, pre, channels, inner]. A pixel is one (row, pre): value i of its channel c is
-// x[(pixel * channels + c) * inner + i].
-struct Layout {
-  int64_t rows, pre, channels, inner;
-
-  Layout(const Shape& x, int axis) : rows(x[0]) {
-    const AxisView view = along(x, axis);
-    channels = view.extent;
-    pre = rows > 0 ? view.outer / rows : 0;
-    inner = view.inner;
-  }
-  int64_t pixel() const { return channels * inner; }
-};
-
-template <int kSums>
-struct Terms {
-  double term[kSums];
-};
-
-// Up to this many sums run side by side, so that they vectorise whatever the layout. They are part of the result's
-// definition: the same on every instruction set.
-constexpr int64_t kSide = 32;
-
-// Pixels [begin, end) of `width` <= kSide channels from c on, for inner == 1: one sum per channel.
-template <int kSums, class F>
-[[gnu::always_inline]] inline void sum_block(const Layout& l, int64_t begin, int64_t end, int64_t c, int64_t width,
-                                             double* sums, const F& f) {
-  double side[kSums][kSide] = {};
-  for (int64_t p = begin; p < end; ++p) {
-    for (int64_t j = 0; j < width; ++j) {
-      const Terms<kSums> t = f(p * l.channels + c + j, c + j);
-      for (int s = 0; s < kSums; ++s) side[s][j] += t.term[s];
-    }
-  }
-  for (int s = 0; s < kSums; ++s) {
-    for (int64_t j = 0; j < width; ++j) sums[s * l.channels + c + j] = side[s][j];
-  }
-}
-
-// Pixels [begin, end) of channel c, for runs of inner > 1: kSide sums, added up in order.
-template <int kSums, class F>
-void sum_runs(const Layout& l, int64_t begin, int64_t end, int64_t c, double* sums, const F& f) {
-  double side[kSums][kSide] = {};
-  for (int64_t p = begin; p < end; ++p) {
-    const int64_t first = (p * l.channels + c) * l.inner;
-    for (int64_t i = 0; i < l.inner; i += kSide) {
-      const int64_t width = min(kSide, l.inner - i);
-      for (int64_t j = 0; j < width; ++j) {
-        const Terms<kSums> t = f(first + i + j, c);
-        for (int s = 0; s < kSums; ++s) side[s][j] += t.term[s];
-      }
-    }
-  }
-  for (int s = 0; s < kSums; ++s) {
-    double total = 0;
-    for (int64_t j = 0; j < kSide; ++j) total += side[s][j];
-    sums[s * l.channels + c] = total;
-  }
-}
-
-// sums[kSums, channels] = the sums of f(position in x, channel) over all values of rows [begin, end).
-template <int kSums, class F>
-void sum_channels(const Layout& l, int64_t begin, int64_t end, double* sums, const F& f) {
-  begin *= l.pre;
-  end *= l.pre;
-  if (l.inner > 1) {  // each channel by itself: on several threads where rows do not occupy them
-    parallel_ranges(l.channels, max(1, kGrain / max(1, (end - begin) * l.inner)), [&](int64_t first, int64_t last) {
-      for (int64_t c = first; c < last; ++c) sum_runs<kSums>(l, begin, end, c, sums, f);
-    });
-  }
-  for (int64_t c = 0; l.inner == 1 && c < l.channels; c += kSide) {
-    if (l.channels - c >= kSide) sum_block<kSums>(l, begin, end, c, kSide, sums, f);
-    else sum_block<kSums>(l, begin, end, c, l.channels - c, sums, f);
-  }
-}
-
-// f(position, channel) for every value, where `prepare`(table) first fills a table of `columns` doubles per channel.
-template <class Prepare, class F>
-void for_values(const Layout& l, int columns, const Prepare& prepare, const F& f) {
-  parallel_ranges(l.rows * l.pre, max(4, kGrain / max(1, l.pixel())), [&](int64_t begin, int64_t end) {
-    double* table = scratch<double>(columns * l.channels);
-    for (int64_t c = 0; c < l.channels; ++c) prepare(table, c);
-    const F local = f;
-    for (int64_t p = begin; p < end; ++p) {
-      if (l.inner == 1) {
-        TANDEM_INDEPENDENT
-        for (int64_t c = 0; c < l.channels; ++c) local(p * l.channels + c, c, table);
-        continue;
-      }
-      parallel_ranges(l.channels, max(1, kGrain / l.inner), [&](int64_t first, int64_t last) {
-        for (int64_t c = first; c < last; ++c) {
-          const int64_t run = (p * l.channels + c) * l.inner;
-          TANDEM_INDEPENDENT
-          for (int64_t i = 0; i < l.inner; ++i) local(run + i, c, table);
-        }
-      });
-    }
-  });
-}
 
 // The mask's element for value i of x: the mask has no channels.
 [[gnu::always_inline]] inline int64_t mask_position(const Layout& l, int64_t i) {
@@ -110,7 +10,8 @@ void for_values(const Layout& l, int columns, const Prepare& prepare, const F& f
 
 // mean and m2 [channels] of the values of rows [begin, end) whose mask is not 0; returns how many a channel has.
 template <class T>
-double masked_moments(const Layout& l, const T* x, const T* mask, int64_t begin, int64_t end, double* mean, double* m2) {
+double masked_moments(const Layout& l, const T* x, const T* mask, int64_t begin, int64_t end, double* mean,
+                      double* m2) {
   const auto for_marked = [&](int64_t c, const auto& f) {
     for (int64_t p = begin * l.pre; p < end * l.pre; ++p) {
       for (int64_t i = 0; i < l.inner; ++i) {
@@ -134,6 +35,91 @@ double masked_moments(const Layout& l, const T* x, const T* mask, int64_t begin,
   return count;
 }
 
+template <int W>
+struct BlockMoments {
+  double mean[W], m2[W];
+};
+
+// Of pixels [begin, end) of W channels from c on, in two passes in float64. Counting from the first value makes a
+// constant channel's mean exact, and its deviations 0.
+template <int W, class T>
+[[gnu::noinline]] BlockMoments<W> two_passes(const Layout& l, const T* x, int64_t begin, int64_t end, int64_t c) {
+  const double count = static_cast<double>((end - begin) * l.inner);
+  BlockMoments<W> m;
+  double origin[W], sum[1][W], squares[1][W];
+  for (int j = 0; j < W; ++j) origin[j] = static_cast<double>(x[(begin * l.channels + c + j) * l.inner]);
+  const auto difference = [=](double, int64_t i, const Constants<double>& at) __attribute__((always_inline)) {
+    return Terms<double, 1>{{static_cast<double>(x[i]) - at[0]}};
+  };
+  const auto square = [=](double, int64_t i, const Constants<double>& at) __attribute__((always_inline)) {
+    const double d = static_cast<double>(x[i]) - at[0];
+    return Terms<double, 1>{{d * d}};
+  };
+  sum_pixels<double, 1>(l, begin, end, c, Constants<double>{origin, W}, sum, difference);
+  for (int j = 0; j < W; ++j) m.mean[j] = origin[j] + sum[0][j] / count;
+  sum_pixels<double, 1>(l, begin, end, c, Constants<double>{m.mean, W}, squares, square);
+  for (int j = 0; j < W; ++j) m.m2[j] = squares[0][j];
+  return m;
+}
+
+// In one pass in float32, counting from a guess at the mean, g: sum d^2 - (sum d)^2 / n, d = x - g, loses one digit at
+// most if g is within three standard deviations. fits[j]: whether it is, and the result in float32's range.
+template <int W>
+[[gnu::always_inline]] inline BlockMoments<W> one_pass(const Layout& l, const float* x, int64_t begin, int64_t end,
+                                                       int64_t c, bool (&fits)[W]) {
+  constexpr int64_t kSamples = 8;
+  const int64_t values = (end - begin) * l.inner;
+  const double n = static_cast<double>(values);
+  const float* samples[kSamples];
+  for (int64_t i = 0; i < kSamples; ++i) {  // steps of the golden section: in no step with an image's rows
+    const int64_t at = (i * 40503 % 65536) * values / 65536;
+    samples[i] = x + ((begin + at / l.inner) * l.channels + c) * l.inner + at % l.inner;
+  }
+  double guess[W], totals[2][W];
+  float parts[2][W];
+  for (int64_t j = 0; j < W; ++j) {
+    const double first = static_cast<double>(samples[0][j * l.inner]);
+    double sum = 0;
+    for (int64_t i = 1; i < kSamples; ++i) sum += static_cast<double>(samples[i][j * l.inner]) - first;
+    guess[j] = first + sum / kSamples;  // of a constant channel exactly its value
+    parts[0][j] = static_cast<float>(guess[j]);
+    parts[1][j] = static_cast<float>(guess[j] - static_cast<double>(parts[0][j]));
+  }
+  const auto terms = [=](float, int64_t i, const Constants<float>& at) __attribute__((always_inline)) {
+    const float d = (x[i] - at[0]) - at[1];
+    return Terms<float, 2>{{d, d * d}};
+  };
+  sum_pixels<float, 2>(l, begin, end, c, Constants<float>{parts[0], W}, totals, terms);
+  BlockMoments<W> m;
+  for (int j = 0; j < W; ++j) {
+    const double shift = totals[0][j] / n, m2 = totals[1][j] - totals[0][j] * shift;
+    m.mean[j] = guess[j] + shift;
+    m.m2[j] = m2;
+    fits[j] = m2 > 0.1 * totals[1][j] && m2 > 1e-32 * n && m2 < 1e300;
+  }
+  return m;
+}
+
+template <int W, class T>
+[[gnu::always_inline]] inline BlockMoments<W> block_moments(const Layout& l, const T* x, int64_t begin, int64_t end,
+                                                            int64_t c) {
+  if constexpr (std::is_same_v<T, float>) {
+    if ((end - begin) * l.inner <= kFew) return two_passes<W>(l, x, begin, end, c);
+    bool fits[W], all = true;
+    BlockMoments<W> m = one_pass<W>(l, x, begin, end, c, fits);
+    for (int j = 0; j < W; ++j) all &= fits[j];
+    if (all) return m;
+    const BlockMoments<W> exact = two_passes<W>(l, x, begin, end, c);
+    for (int j = 0; j < W; ++j) {
+      m.mean[j] = fits[j] ? m.mean[j] : exact.mean[j];
+      m.m2[j] = fits[j] ? m.m2[j] : exact.m2[j];
+    }
+    return m;
+  } else {
+    return two_passes<W>(l, x, begin, end, c);
+  }
+}
+
 }  // namespace
 
 void run(const BnMoments& k) {
@@ -142,23 +128,20 @@ void run(const BnMoments& k) {
   floating(k.x.dtype, [&]<class T>(T) {
     const T* x = k.x.as<T>();
     parallel_for(cut.chunks(), [&](int64_t chunk) {
-      const int64_t begin = cut.chunk_begin(chunk), end = cut.chunk_begin(chunk + 1);
-      const double count = static_cast<double>((end - begin) * l.pre * l.inner);
-      if (k.counts) k.counts.as<double>()[chunk] = count;
+      const int64_t first = cut.chunk_begin(chunk), last = cut.chunk_begin(chunk + 1);
+      const int64_t begin = first * l.pre, end = last * l.pre;
+      if (k.counts) k.counts.as<double>()[chunk] = static_cast<double>((end - begin) * l.inner);
       double *mean = k.moments.as<double>() + chunk * 2 * l.channels, *m2 = mean + l.channels;
       if (k.mask) {
-        k.counts.as<double>()[chunk] = masked_moments(l, x, k.mask.as<T>(), begin, end, mean, m2);
+        k.counts.as<double>()[chunk] = masked_moments(l, x, k.mask.as<T>(), first, last, mean, m2);
         return;
       }
-      // Counting from the chunk's first value makes a constant channel's mean exact, and its deviations 0.
-      const T* origin = x + begin * l.pre * l.pixel();
-      sum_channels<1>(l, begin, end, mean, [=, inner = l.inner](int64_t i, int64_t c) {
-        return Terms<1>{{static_cast<double>(x[i]) - static_cast<double>(origin[c * inner])}};
-      });
-      for (int64_t c = 0; c < l.channels; ++c) mean[c] = static_cast<double>(origin[c * l.inner]) + mean[c] / count;
-      sum_channels<1>(l, begin, end, m2, [=](int64_t i, int64_t c) {
-        const double d = static_cast<double>(x[i]) - mean[c];
-        return Terms<1>{{d * d}};
+      for_sums<T>(l, end - begin, [&]<int W>(Width<W>, int64_t c, int64_t) {
+        const BlockMoments<W> m = block_moments<W>(l, x, begin, end, c);
+        for (int j = 0; j < W; ++j) {
+          mean[c + j] = m.mean[j];
+          m2[c + j] = m.m2[j];
+        }
       });
     });
   });
@@ -229,36 +212,24 @@ void run(const BnFromRunning& k) {
 void run(const BnApply& k) {
   const Layout l(k.x.dims, k.axis);
   floating(k.x.dtype, [&]<class T>(T) {
-    const T *x = k.x.as<T>(), *gamma = k.gamma.as<T>(), *beta = k.beta.as<T>();
-    const double *mean = k.mean.as<double>(), *rstd = k.rstd.as<double>();
-    T* y = k.y.as<T>();
-    const int64_t channels = l.channels;
-    const auto prepare = [=](double* table, int64_t c) {
-      table[c] = gamma ? rstd[c] * static_cast<double>(gamma[c]) : rstd[c];
-      table[channels + c] = beta ? static_cast<double>(beta[c]) : 0.0;
-    };
-    for_values(l, 2, prepare, [=](int64_t i, int64_t c, const double* table) {
-      y[i] = static_cast<T>(scalar::bn_apply(static_cast<double>(x[i]), mean[c], table[c], table[channels + c]));
+    const T* x = k.x.as<T>();
+    arithmetic<T>(k.mean, k.rstd, [&]<class P>(P) {
+      const P* table = bn_table<P>(k.mean, k.rstd, k.gamma.as<T>(), k.beta.as<T>());
+      for_values<4>(l, table, k.y.as<T>(), [=](int64_t i, const Constants<P>& at) __attribute__((always_inline)) {
+        return static_cast<T>(scalar::bn_apply(static_cast<P>(x[i]), scale<P>(at)));
+      });
     });
   });
 }
 
 void run(const BnGradSums& k) {
   const Layout l(k.x.dims, k.axis);
-  const Chunking cut = chunking(k.x.dims);
   floating(k.x.dtype, [&]<class T>(T) {
-    const T *x = k.x.as<T>(), *dy = k.dy.as<T>();
-    const double* mean = k.mean.as<double>();
-    parallel_for(cut.lanes(), [&](int64_t lane) {
-      double *sums = k.sums.as<double>() + lane * 2 * l.channels, *more = scratch<double>(2 * l.channels);
-      for (int64_t c = 0; !k.sums.add && c < 2 * l.channels; ++c) sums[c] = 0;
-      for (int64_t begin = cut.lane_begin(lane); begin < cut.lane_begin(lane + 1); begin += cut.rows) {
-        sum_channels<2>(l, begin, min(begin + cut.rows, cut.n), more, [=](int64_t i, int64_t c) {
-          const double g = static_cast<double>(dy[i]);
-          return Terms<2>{{g, g * (static_cast<double>(x[i]) - mean[c])}};
-        });
-        for (int64_t c = 0; c < 2 * l.channels; ++c) sums[c] += more[c];
-      }
+    const T *x = k.x.as<T>(), *dy = k.dy.as<T>(), *none = nullptr;
+    arithmetic<T>(k.mean, k.rstd, [&]<class P>(P) {
+      const P* table = bn_table<P>(k.mean, k.rstd, none, none);
+      bn_grad_sums(l, chunking(k.x.dims), x, table, k.sums,
+                   [=](int64_t i, const Constants<P>&) __attribute__((always_inline)) { return dy[i]; });
     });
   });
 }
@@ -266,32 +237,22 @@ void run(const BnGradSums& k) {
 void run(const BnGradApply& k) {
   const Layout l(k.dy.dims, k.axis);
   floating(k.dy.dtype, [&]<class T>(T) {
-    const T *x = k.x.as<T>(), *dy = k.dy.as<T>(), *gamma = k.gamma.as<T>();
-    const double *mean = k.mean.as<double>(), *rstd = k.rstd.as<double>(), *sums = k.sums.as<double>();
+    const T *x = k.x.as<T>(), *dy = k.dy.as<T>(), *mask = k.mask.as<T>(), *gamma = k.gamma.as<T>(), *none = nullptr;
     T* dx = k.dx.as<T>();
-    const int64_t channels = l.channels;
-    const double n = static_cast<double>(k.n);
-    const auto prepare = [=](double* table, int64_t c) {
-      table[c] = gamma ? rstd[c] * static_cast<double>(gamma[c]) : rstd[c];
-      table[channels + c] = sums ? sums[c] / n : 0.0;
-      table[2 * channels + c] = sums ? sums[channels + c] / n * rstd[c] * rstd[c] : 0.0;
-    };
-    if (!sums) {
-      return for_values(l, 3, prepare, [=](int64_t i, int64_t c, const double* table) {
-        dx[i] = static_cast<T>(static_cast<double>(dy[i]) * table[c]);
+    arithmetic<T>(k.mean, k.rstd, k.n, [&]<class P>(P) {
+      const auto scaled = [=](int64_t i, const Constants<P>& at) __attribute__((always_inline)) {
+        return static_cast<T>(static_cast<P>(dy[i]) * at[2]);
+      };
+      if (!k.sums) return for_values<4>(l, bn_table<P>(k.mean, k.rstd, gamma, none), dx, scaled);
+      const P* table = bn_grad_table<P>(k.mean, k.rstd, gamma, none, k.sums, k.n);
+      const auto value = [=](int64_t i, const Constants<P>& at) __attribute__((always_inline)) {
+        return bn_grad_value(dy[i], x[i], at);
+      };
+      if (!mask) return for_values<6>(l, table, dx, value);
+      for_values<6>(l, table, dx, [=](int64_t i, const Constants<P>& at) __attribute__((always_inline)) {
+        return mask[mask_position(l, i)] != 0 ? value(i, at) : scaled(i, at);
       });
-    }
-    const auto value = [=](int64_t i, int64_t c, const double* table) {
-      return static_cast<T>(scalar::bn_grad(static_cast<double>(dy[i]), static_cast<double>(x[i]), mean[c], table[c],
-                                            table[channels + c], table[2 * channels + c]));
-    };
-    if (const T* mask = k.mask.as<T>()) {
-      return for_values(l, 3, prepare, [=](int64_t i, int64_t c, const double* table) {
-        dx[i] = mask[mask_position(l, i)] != 0 ? value(i, c, table)
-                                               : static_cast<T>(static_cast<double>(dy[i]) * table[c]);
-      });
-    }
-    for_values(l, 3, prepare, [=](int64_t i, int64_t c, const double* table) { dx[i] = value(i, c, table); });
+    });
   });
 }
 

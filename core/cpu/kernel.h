@@ -11,8 +11,10 @@
 // Before a loop whose iterations touch different elements, which the compiler cannot see from the pointers.
 #ifdef __clang__
 #define TANDEM_INDEPENDENT  // Clang checks for overlap at run time instead
+#define TANDEM_ROLLED
 #else
 #define TANDEM_INDEPENDENT _Pragma("GCC ivdep")
+#define TANDEM_ROLLED _Pragma("GCC unroll 1")  // a short loop of fixed length: unrolled, it would not vectorise
 #endif
 
 namespace tandem::TANDEM_CPU_PATH {
