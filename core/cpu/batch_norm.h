@@ -37,11 +37,11 @@ struct Constants {
 // Whether float32 carries the constants of all channels: else the whole call computes in float64. What x holds has no
 // say in it, so that the slices of a batch decide alike.
 inline bool bn_fits_float(const double* mean, const double* rstd, int64_t channels) {
-  int64_t out = 0;
+  int64_t fitting = 0;
   for (int64_t c = 0; c < channels; ++c) {
-    out += static_cast<int64_t>(__builtin_fabs(mean[c]) < 1e30) & (rstd[c] > 1e-12) & (rstd[c] < 1e12) ? 0 : 1;
+    fitting += (__builtin_fabs(mean[c]) < 1e30) & (rstd[c] > 1e-12) & (rstd[c] < 1e12);
   }
-  return out == 0;
+  return fitting == channels;
 }
 
 // With so few values in a channel, what is left of their gradient once its mean and slope are taken away may be no
