@@ -11,7 +11,7 @@
 
 #include "clock.h"
 #include "statistics.h"
-#include "tandem/core/ops.h"
+#include "tandem/core/compile.h"
 #include "tandem/core/threads.h"
 #include "tandem/optim/optimizer.h"
 
@@ -29,14 +29,14 @@ class Stepper {
       : settings_(with_arm(std::move(settings), bn)),
         model_(make_model(settings_, data)),
         loader_(make_loader(data, settings_)),
-        sgd_(model_->parameters(), {.lr = *settings_.lr, .momentum = settings_.momentum}) {}
+        sgd_(model_->parameters(), {.lr = *settings_.lr, .momentum = settings_.momentum}),
+        compiled_([this](const std::vector<Tensor>& batch) { return training_step(*model_, sgd_, settings_, batch); },
+                  {.keep_gradients = false, .check_every = settings_.check_plan}) {}
 
   void step() {
     const Batch batch = loader_.batch(steps_ / loader_.batches(), steps_ % loader_.batches());
-    sgd_.zero_grad();
-    loss_ = cross_entropy((*model_)(batch.x), batch.y);
-    loss_.backward();
-    sgd_.step();
+    loss_ = (settings_.eager ? training_step(*model_, sgd_, settings_, {batch.x, batch.y})
+                             : compiled_({batch.x, batch.y}))[0];
     if (steps_++ == 0) loss_first_ = loss_.item();
   }
   double loss_first() const { return loss_first_; }
@@ -52,6 +52,7 @@ class Stepper {
   std::unique_ptr<Sequential> model_;
   DataLoader loader_;
   SGD sgd_;
+  CompiledStep compiled_;
   int64_t steps_ = 0;
   Tensor loss_;
   double loss_first_ = 0;

@@ -24,7 +24,6 @@ struct Options {
   OutputOptions output;
   std::string precision = "fp32";
   int64_t reps = 1;
-  bool eager = false;
 };
 
 // Figures taken under these would be of kernels that OpenBLAS would not have chosen.
@@ -46,6 +45,7 @@ Json to_json(const Options& options, const BenchRow& row, const std::string& dat
                {"threads", threads()},
                {"device", s.device},
                {"precision", options.precision},
+               {"eager", s.eager},
                {"ms_per_step", row.ms_per_step},
                {"p10", row.p10},
                {"p90", row.p90},
@@ -135,7 +135,7 @@ void add_bench(CLI::App& program, Action& action) {
              "fp32 or fp64; tf32 and bf16 need CUDA");
   add_number(*command, "--seconds", b.seconds, {0, 86400, true}, "how long to measure, after a warm-up");
   add_integer(*command, "--reps", o->reps, 1, "measure N times, each with fresh models");
-  command->add_flag("--eager", o->eager, "run op by op: today the only way there is");
+  add_step_options(*command, b.training);
   add_data_options(*command, b.training);
   add_device_options(*command, b.training);
   add_output_options(*command, o->output);

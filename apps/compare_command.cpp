@@ -267,6 +267,7 @@ void add_compare(CLI::App& program, Action& action) {
   add_training_options(*command, o->compare.training);
   add_device_options(*command, o->compare.training);
   add_dtype(*command, o->compare.training);
+  add_step_options(*command, o->compare.training);
   add_text(*command, "-o,--out", o->out, "DIR", "the folder for RESULT.json, report.html and the runs' logs")
       ->default_str("runs/TIME_compare-PRESET-DATA_s1");
   command->add_flag("--force", o->force, "replace an earlier comparison in --out");

@@ -2,13 +2,16 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "commands.h"
 #include "model_file.h"
 #include "options.h"
+#include "tandem/core/compile.h"
 #include "tandem/core/safetensors.h"
 #include "tandem/core/text.h"
+#include "tandem/layers/build.h"
 #include "terminal.h"
 
 namespace tandem {
@@ -19,6 +22,8 @@ using Json = nlohmann::ordered_json;
 struct Options {
   OutputOptions output;
   std::string model;
+  bool plan = false;
+  TrainSettings training;  // of the step whose plan is shown
 };
 
 Json to_json(const SafeTensors& content, const std::string& path) {
@@ -47,7 +52,42 @@ std::string to_text(const SafeTensors& content, const std::string& path) {
   return out + fmt::format("{} tensors {:>64}\n", content.tensors.size(), group_digits(values));
 }
 
+// The plan of a training step of the model file or reference network that `o` names, on a batch of zeros.
+std::string plan_text(Options o) {
+  const bool named = !std::filesystem::exists(o.model);
+  std::unique_ptr<Sequential> model;
+  Shape input{28, 28, 1};
+  if (named) {
+    o.training.model = o.model;
+    o.training = resolve(o.training);
+    const ModelText text = model_text(o.model, o.training.bn);
+    model = build(text.layers, input, {.seed = o.training.seed, .init = text.init});
+  } else {
+    ModelFile file = open_model(o.model);
+    model = std::move(file.model);
+    input = file.input;
+    o.training = resolve(o.training);
+  }
+  model->train();
+  const auto optimizer = make_optimizer(*model, o.training);
+  CompiledStep step(
+      [&](const std::vector<Tensor>& batch) { return training_step(*model, *optimizer, o.training, batch); },
+      {.keep_gradients = false});
+  const int64_t n = *o.training.batch_size;
+  const Dtype dtype = model->parameters().empty() ? Dtype::float32 : model->parameters()[0].tensor.dtype();
+  step({zeros(input.insert(0, n), {dtype}), zeros({n}, {Dtype::int32})});
+  std::vector<std::pair<std::string, Tensor>> names;
+  for (const Parameter& p : model->parameters()) names.emplace_back(p.name, p.tensor);
+  for (const Buffer& b : model->buffers()) names.emplace_back(b.name, b.tensor);
+  return step.why_eager().empty() ? step.plan(names) : step.why_eager() + "\n";
+}
+
 int run(const Options& o) {
+  if (o.plan) {
+    use_device(o.training);
+    print(plan_text(o));
+    return kOk;
+  }
   const std::string path = model_path(o.model);
   const SafeTensors content = read_safetensors(path);
   if (o.output.json) {
@@ -69,8 +109,15 @@ void add_inspect(CLI::App& program, Action& action) {
   CLI::App* command = program.add_subcommand("inspect", "List the layers, tensors and metadata of a model file.");
   command->footer(
       "  tandem inspect runs/mine\n"
-      "  tandem inspect model.safetensors --json\n");
-  command->add_option("MODEL", o->model, "a run directory or a safetensors file")->required();
+      "  tandem inspect model.safetensors --json\n"
+      "  tandem inspect w3 --plan                       the compiled training step\n");
+  command->add_option("MODEL", o->model, "a run directory or a safetensors file; with --plan also w1, w2, w3 ...")
+      ->required();
+  command->add_flag("--plan", o->plan, "print the kernel calls of a compiled training step");
+  add_on_off(*command, "--bn", o->training.bn, "with --plan: with or without batch norm");
+  add_integer(*command, "-b,--batch-size", o->training.batch_size, 1, 1'000'000, "with --plan: images a step",
+              "128; w1 60");
+  add_device_options(*command, o->training);
   add_output_options(*command, o->output);
   command->callback([=, &action] { action = [o] { return run(*o); }; });
 }

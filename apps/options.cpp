@@ -240,6 +240,12 @@ void add_dtype(CLI::App& app, TrainSettings& s) {
   add_choice(app, "--dtype", s.dtype, {"float32", "float64"}, "of parameters: float32 or float64")->group("Machine");
 }
 
+void add_step_options(CLI::App& app, TrainSettings& s) {
+  app.add_flag("--eager", s.eager, "run steps op by op instead of replaying their plan")->group("Machine");
+  add_integer(app, "--check-plan", s.check_plan, 0, "every N steps compare the plan with the eager step; 0: never")
+      ->group("Machine");
+}
+
 // ---- defaults from elsewhere ---------------------------------------------------------------------------------
 
 namespace {

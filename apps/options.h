@@ -58,6 +58,7 @@ void add_training_options(CLI::App& app, TrainSettings& settings);  // --epochs 
 void add_seed(CLI::App& app, TrainSettings& settings);              // --seed
 void add_device_options(CLI::App& app, TrainSettings& settings);    // --device, --threads
 void add_dtype(CLI::App& app, TrainSettings& settings);             // --dtype
+void add_step_options(CLI::App& app, TrainSettings& settings);      // --eager, --check-plan
 
 // --config, and what take_defaults(), called once all flags were read, does: a flag that was not given gets its value
 // from the environment (TANDEM_LR for --lr; of the network, data, training and machine) or else from the file. Throws

@@ -248,7 +248,9 @@ Json to_json(const TrainSettings& s) {
           {"log_every", s.log_every},
           {"device", s.device},
           {"threads", s.threads},
-          {"dtype", s.dtype}};
+          {"dtype", s.dtype},
+          {"eager", s.eager},
+          {"check_plan", s.check_plan}};
 }
 
 Json to_json(const Evaluation& e) {

@@ -241,6 +241,7 @@ void add_train(CLI::App& program, Action& action) {
   add_seed(*command, o->settings);
   add_device_options(*command, o->settings);
   add_dtype(*command, o->settings);
+  add_step_options(*command, o->settings);
   add_text(*command, "-o,--out", o->out, "DIR", "the run directory")->default_str("runs/TIME_DATA-MODEL-ARM_sSEED");
   command->add_flag("--force", o->force, "replace an earlier run in --out");
   command->add_flag("--dry-run", o->dry_run, "check and describe the run, do nothing");

@@ -8,6 +8,7 @@
 
 #include "clock.h"
 #include "tandem/core/autograd.h"
+#include "tandem/core/compile.h"
 #include "tandem/core/ops.h"
 #include "tandem/core/text.h"
 #include "tandem/core/threads.h"
@@ -18,7 +19,6 @@
 #include "tandem/optim/schedule.h"
 
 namespace tandem {
-namespace {
 
 std::unique_ptr<Optimizer> make_optimizer(Module& model, const TrainSettings& s) {
   const Decay decay = s.decay == "all" ? Decay::all : Decay::weights;
@@ -36,6 +36,19 @@ std::unique_ptr<Optimizer> make_optimizer(Module& model, const TrainSettings& s)
   return std::make_unique<AdamW>(model.parameters(),
                                  AdamWOptions{.lr = *s.lr, .weight_decay = *s.weight_decay, .decay = decay});
 }
+
+std::vector<Tensor> training_step(Module& model, Optimizer& optimizer, const TrainSettings& settings,
+                                  const std::vector<Tensor>& batch) {
+  optimizer.zero_grad();
+  const Tensor logits = model(batch[0]);
+  const Tensor loss = cross_entropy(logits, batch[1], {.label_smoothing = settings.label_smoothing});
+  loss.backward();
+  if (settings.clip > 0) clip_grad_norm(model.parameters(), settings.clip);
+  optimizer.step();
+  return {loss, logits};
+}
+
+namespace {
 
 std::string last_batch_of(const TrainSettings& s, const Dataset& data) {
   if (s.last_batch != "auto") return s.last_batch;
@@ -87,7 +100,9 @@ class Training {
         loader_(make_loader(data.train, settings)),
         total_(total_steps(loader_, settings)),
         schedule_(make_schedule(settings, total_)),
-        optimizer_(make_optimizer(model, settings)) {
+        optimizer_(make_optimizer(model, settings)),
+        compiled_([this](const std::vector<Tensor>& batch) { return training_step(model_, *optimizer_, settings_, batch); },
+                  {.keep_gradients = false, .check_every = settings.check_plan}) {
     if (settings.warmup > total_) {
       throw UsageError(
           fmt::format("--warmup: expected at most the {} steps of this run, got {}", total_, settings.warmup));
@@ -116,20 +131,17 @@ class Training {
     const int64_t done = result_.steps, index = done % loader_.batches();
     const Batch batch = loader_.batch(done / loader_.batches(), index);
     optimizer_->set_lr(*settings_.lr * schedule_.factor(done));
-    optimizer_->zero_grad();
-    const Tensor logits = model_(batch.x);
-    const Tensor loss = cross_entropy(logits, batch.y, {.label_smoothing = settings_.label_smoothing});
-    const double value = loss.item();
+    const std::vector<Tensor> outputs = settings_.eager
+                                            ? training_step(model_, *optimizer_, settings_, {batch.x, batch.y})
+                                            : compiled_({batch.x, batch.y});
+    const double value = outputs[0].item();
     if (!std::isfinite(value)) return diverge("loss", value, done + 1);
-    loss.backward();
-    if (settings_.clip > 0) clip_grad_norm(model_.parameters(), settings_.clip);
-    optimizer_->step();
 
     result_.steps = result_.model_step = done + 1;
     result_.epochs = static_cast<double>(done + 1) / static_cast<double>(loader_.batches());
     epoch_loss_ = (index == 0 ? 0 : epoch_loss_) + value;
     result_.train_loss = epoch_loss_ / static_cast<double>(index + 1);
-    observer_.on_step({result_.steps, result_.epochs, value, accuracy_of(logits, batch.y), optimizer_->lr()});
+    observer_.on_step({result_.steps, result_.epochs, value, accuracy_of(outputs[1], batch.y), optimizer_->lr()});
   }
 
   void validate() {
@@ -159,6 +171,7 @@ class Training {
   int64_t total_;
   Schedule schedule_;
   std::unique_ptr<Optimizer> optimizer_;
+  CompiledStep compiled_;
   StateDict last_good_;
   int64_t last_good_step_ = 0;
   double epoch_loss_ = 0;  // sum over the steps of this epoch

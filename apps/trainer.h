@@ -11,6 +11,7 @@
 #include "exit_code.h"
 #include "tandem/data/data_loader.h"
 #include "tandem/layers/sequential.h"
+#include "tandem/optim/optimizer.h"
 
 namespace tandem {
 
@@ -52,6 +53,9 @@ struct TrainSettings {
   std::string device = "cpu";
   int64_t threads = 0;  // 0: the cores this process may use
   std::string dtype = "float32";
+
+  bool eager = false;      // run steps op by op instead of replaying their plan: the same values, slower
+  int64_t check_plan = 0;  // > 0: every so many steps run the eager step too and compare all bytes
 };
 
 // Fills what is unset: layers, batch_size, lr, weight_decay, epochs; takes the batch norms out of layers if bn is off,
@@ -73,6 +77,13 @@ TrainSettings resolve(TrainSettings settings, const Dataset& train);
 
 // A fresh model for these images and classes, on the settings' device. Throws ValueError, ShapeError.
 std::unique_ptr<Sequential> make_model(const TrainSettings& settings, const Dataset& data);
+
+// As the settings (resolved) have it. Throws ValueError.
+std::unique_ptr<Optimizer> make_optimizer(Module& model, const TrainSettings& settings);
+
+// What a training step does with a batch {x, labels}: forward, loss, gradients, update. Returns {loss, logits}.
+std::vector<Tensor> training_step(Module& model, Optimizer& optimizer, const TrainSettings& settings,
+                                  const std::vector<Tensor>& batch);
 
 // The batches of training, in an order given by the seed alone.
 DataLoader make_loader(const Dataset& data, const TrainSettings& settings);

@@ -7,6 +7,7 @@
 
 #include "tandem/core/dispatch.h"
 #include "tandem/core/error.h"
+#include "tandem/core/recorder.h"
 #include "tandem/core/ops.h"
 #include "tandem/core/tensor_impl.h"
 
@@ -103,14 +104,25 @@ class LeafGrads {
   }
   void commit() {
     for (auto& leaf : leaves_) {
+      if (recorder) recorder->gradient(leaf, true);
+      if (adds_in_place(*leaf)) continue;
       Tensor& sum = leaf->arriving;
       if (leaf->grad.defined()) sum = accumulate(std::move(sum), leaf->grad);
       else if (!TensorAccess::unique(sum)) sum = sum.clone();
     }
-    for (auto& leaf : leaves_) leaf->grad = std::move(leaf->arriving);
+    for (auto& leaf : leaves_) {
+      if (adds_in_place(*leaf)) {
+        launch(AddTo{leaf->arriving, leaf->grad});
+        leaf->grad.bump_version();
+      } else {
+        leaf->grad = std::move(leaf->arriving);
+      }
+    }
   }
 
  private:
+  // In a step that is recorded a gradient that was there stays where it is: its replays know that place alone.
+  static bool adds_in_place(const Tensor::Impl& leaf) { return recorder && leaf.grad.defined(); }
   std::vector<std::shared_ptr<Tensor::Impl>> leaves_;
 };
 

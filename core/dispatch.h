@@ -39,8 +39,15 @@ void observe(const K& k) {
 }
 }  // namespace detail
 
+// Notes the call where this thread records a step (recorder.h), and runs it otherwise.
+extern constinit thread_local class Recorder* recorder;
+#define TANDEM_DECLARE(K) void record_call(const K&);
+TANDEM_KERNELS(TANDEM_DECLARE)
+#undef TANDEM_DECLARE
+
 template <class K>
 void launch(const K& k) {
+  if (recorder) [[unlikely]] return record_call(k);
   if (launch_observer) [[unlikely]] detail::observe(k);
   if (detail::device_of(std::get<0>(k.fields())).kind == Device::Kind::cuda) {
 #if TANDEM_CUDA

@@ -80,8 +80,9 @@ inline Chunking chunking(const Shape& x) {
 }
 
 // Names the struct and lists its fields once, operands and scalars alike.
-#define TANDEM_KERNEL(NAME, ...)             \
-  static constexpr const char* name = #NAME; \
+#define TANDEM_KERNEL(NAME, ...)                           \
+  static constexpr const char* name = #NAME;               \
+  static constexpr const char* field_names = #__VA_ARGS__; \
   auto fields() const { return std::tie(__VA_ARGS__); }
 
 // ---- elementwise -------------------------------------------------------------------------------
@@ -105,6 +106,8 @@ enum class BinaryOp : uint8_t { add, sub, mul, div, maximum, minimum, step, equa
 struct Binary { In a, b; Out y; BinaryOp op; TANDEM_KERNEL(Binary, a, b, y, op) };
 // sum += g.
 struct AddTo { In g; InOut sum; TANDEM_KERNEL(AddTo, g, sum) };
+// *n += 1 (one int64).
+struct Count { InOut n; TANDEM_KERNEL(Count, n) };
 // x *= *factor (one element of the same dtype).
 struct Scale { In factor; InOut x; TANDEM_KERNEL(Scale, factor, x) };
 
@@ -234,24 +237,27 @@ struct CrossEntropyGrad { RowsIn x, label; In dloss; RowsOut dx; double smoothin
 
 // ---- randomness --------------------------------------------------------------------------------
 
-// y[i] = x[i] / (1 - p) where the i-th draw of Philox(key, *call) is >= p, else 0. `call` is int64.
-struct DropoutApply { RowsIn x; In call; RowsOut y; uint64_t key; double p; TANDEM_KERNEL(DropoutApply, x, call, y, key, p) };
+// y[i] = x[i] / (1 - p) where the i-th draw of Philox(key, *call) is >= p, else 0. `call` is int64. The draws go by
+// position, so rows cannot be taken apart.
+struct DropoutApply { In x, call; Out y; uint64_t key; double p; TANDEM_KERNEL(DropoutApply, x, call, y, key, p) };
 
 // ---- optimizers --------------------------------------------------------------------------------
 // `hyper` is float64, read at run time so that schedules may write it between steps.
 
-// hyper = {lr, momentum, weight_decay, dampening}. g += wd p; v = first ? g : momentum v + (1 - dampening) g;
+// steps (int64) counts them, this one included.
+
+// hyper = {lr, momentum, weight_decay, dampening}. g += wd p; v = momentum v + (1 - dampening) g, in step 1 v = g;
 // p -= lr (nesterov ? g + momentum v : v). v is absent when momentum is 0. As torch.optim.SGD.
-struct SgdStep { In g, hyper; InOut p, v; bool nesterov, first; TANDEM_KERNEL(SgdStep, g, hyper, p, v, nesterov, first) };
-// hyper = {lr, beta1, beta2, eps, weight_decay, step}. Kingma and Ba 2015, algorithm 1, with
+struct SgdStep { In g, hyper, steps; InOut p, v; bool nesterov; TANDEM_KERNEL(SgdStep, g, hyper, steps, p, v, nesterov) };
+// hyper = {lr, beta1, beta2, eps, weight_decay}. Kingma and Ba 2015, algorithm 1, with t = steps and
 // p -= lr/(1-b1^t) m / (sqrt(v/(1-b2^t)) + eps); decoupled: p *= 1 - lr wd first (Loshchilov and Hutter 2019),
 // else g += wd p. As torch.optim.Adam and AdamW.
-struct AdamStep { In g, hyper; InOut p, m, v; bool decoupled; TANDEM_KERNEL(AdamStep, g, hyper, p, m, v, decoupled) };
+struct AdamStep { In g, hyper, steps; InOut p, m, v; bool decoupled; TANDEM_KERNEL(AdamStep, g, hyper, steps, p, m, v, decoupled) };
 
 // ---- every kernel, once --------------------------------------------------------------------------
 
 #define TANDEM_KERNELS(X)                                                                             \
-  X(Fill) X(Cast) X(Affine) X(Unary) X(UnaryGrad) X(Binary) X(AddTo) X(Scale)                         \
+  X(Fill) X(Cast) X(Affine) X(Unary) X(UnaryGrad) X(Binary) X(AddTo) X(Count) X(Scale)                \
   X(Permute) X(Expand) X(Slice) X(Place) X(GatherRows) X(GatherRowsGrad) X(GatherImages)              \
   X(Reduce) X(Merge) X(SumSquares) X(ClipFactor)                                                      \
   X(MatMul) X(Linear) X(LinearDx) X(LinearDw) X(SumRows) X(Conv) X(ConvDx) X(ConvDw)                  \

@@ -26,6 +26,9 @@ template <class F>
   });
 }
 
+// How many bodies a parallel_for of this thread runs at once: threads(), or 1 where it runs them inline.
+int parallel_width();
+
 // How many cores a cgroup's cpu.max grants: "150000 100000" is 2, "max 100000" or nothing INT_MAX.
 int cores_of_quota(const char* cpu_max);
 

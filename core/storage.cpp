@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "tandem/core/error.h"
+#include "tandem/core/recorder.h"
 
 namespace tandem {
 namespace {
@@ -87,9 +88,19 @@ void give_back(void* block, size_t bytes) {
 }  // namespace
 
 Storage::Storage(size_t n, Device where)
-    : data((require_device(where), take(n))), bytes(n), device(where) {}
+    : data((require_device(where), recorder ? recorder->allocate(n) : take(n))),
+      bytes(n),
+      device(where),
+      recording(recorder ? recorder->id : 0) {}
 
-Storage::~Storage() { give_back(data, bytes); }
+Storage::~Storage() {
+  if (recording == 0) give_back(data, bytes);
+}
+
+void Storage::take_memory() {
+  data = take(bytes);
+  recording = 0;
+}
 
 MemoryStats memory_stats() {
   std::lock_guard lock(pool().mutex);

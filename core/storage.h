@@ -17,10 +17,14 @@ struct Storage {
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
 
-  void* const data;
+  // Memory for what was made without, while a step was recorded (recorder.h). Throws OutOfMemory.
+  void take_memory();
+
+  void* data;
   const size_t bytes;
   const Device device;
   uint64_t version = 0;
+  uint64_t recording = 0;  // not 0: the recorder that made up `data`
 };
 
 // What the pool did since the program started. A training loop of fixed shapes stops moving

@@ -5,8 +5,10 @@
 #include <cstring>
 #include <ostream>
 
+#include "tandem/core/compile.h"
 #include "tandem/core/dispatch.h"
 #include "tandem/core/error.h"
+#include "tandem/core/recorder.h"
 #include "tandem/core/tensor_impl.h"
 
 namespace tandem {
@@ -37,10 +39,14 @@ int64_t Tensor::dim(int axis) const { return shape()[shape().axis(axis, "dim")];
 Dtype Tensor::dtype() const { return checked(impl_).dtype; }
 Device Tensor::device() const { return checked(impl_).storage->device; }
 uint64_t Tensor::version() const { return checked(impl_).storage->version; }
-void Tensor::bump_version() { ++checked(impl_).storage->version; }
+void Tensor::bump_version() {
+  ++checked(impl_).storage->version;
+  if (recorder) recorder->changed(impl_->storage);
+}
 
 Tensor::operator View() const {
   if (!impl_) return {};
+  if (impl_->storage->recording != 0) check_has_memory(*impl_->storage);
   return {impl_->storage->data, impl_->shape, impl_->dtype, impl_->storage->device};
 }
 
@@ -48,7 +54,9 @@ Tensor::operator View() const {
 
 Tensor empty(const Shape& shape, TensorOptions options) {
   const size_t bytes = static_cast<size_t>(shape.numel() * size_of(options.dtype));
-  return TensorAccess::make(shape, options.dtype, std::make_shared<Storage>(bytes, options.device));
+  auto storage = std::make_shared<Storage>(bytes, options.device);
+  if (recorder) recorder->made(storage);
+  return TensorAccess::make(shape, options.dtype, std::move(storage));
 }
 
 Tensor full(const Shape& shape, double value, TensorOptions options) {
@@ -67,6 +75,7 @@ Tensor Tensor::from(std::span<const T> data, const Shape& shape, Device device) 
   if (static_cast<int64_t>(data.size()) != shape.numel())
     throw ShapeError(fmt::format("from: expected {} values for shape {}, got {}", shape.numel(), to_string(shape),
                                  data.size()));
+  refuse_to_record("makes a tensor from values of the host, which a replay would not make again");
   Tensor y = empty(shape, {dtype_of<T>, Device::cpu()});
   if (!data.empty()) std::memcpy(y.impl_->storage->data, data.data(), data.size_bytes());
   return y.to(device);
@@ -93,6 +102,8 @@ template <class T>
 const T* Tensor::data() const {
   if (dtype() != dtype_of<T>) wrong_dtype("data", dtype_of<T>, *this);
   require_cpu("data", *this);
+  refuse_to_record("reads or writes a tensor's values on the host");
+  check_has_memory(*impl_->storage);
   return static_cast<const T*>(impl_->storage->data);
 }
 
@@ -142,6 +153,14 @@ void Tensor::fill(double value) {
   bump_version();
 }
 
+void Tensor::increment() {
+  if (dtype() != Dtype::int64 || numel() != 1)
+    throw ValueError(fmt::format("increment: expected an int64 of one element, got {} {}", name_of(dtype()),
+                                 to_string(shape())));
+  launch(Count{*this});
+  bump_version();
+}
+
 void Tensor::set_data(const Tensor& source) {
   checked(impl_);
   if (!is_leaf()) throw ValueError("set_data: this tensor is computed by the graph; detach() it first");
@@ -150,6 +169,8 @@ void Tensor::set_data(const Tensor& source) {
     throw ShapeError(fmt::format("set_data: expected {}, got {}; for another shape make a new tensor",
                                  describe("source", *this), describe("source", source)));
   if (from.dtype != impl_->dtype || source.device() != device()) impl_->grad = {};  // it no longer fits
+  refuse_to_record("gives a tensor other elements (set_data)");
+  structure_changed();
   impl_->dtype = from.dtype;
   impl_->storage = from.storage;
 }
@@ -161,6 +182,7 @@ bool Tensor::is_leaf() const { return !checked(impl_).node; }
 Tensor Tensor::grad() const { return checked(impl_).grad; }
 void Tensor::zero_grad() {
   checked(impl_);
+  if (recorder) recorder->gradient(impl_, false);
   impl_->grad = {};
 }
 
@@ -168,6 +190,7 @@ Tensor& Tensor::set_requires_grad(bool on) {
   if (!is_leaf()) throw ValueError("set_requires_grad: expected a leaf, got a computed tensor; detach() it first");
   if (on && !is_floating(dtype()))
     throw ValueError(fmt::format("set_requires_grad: expected float32 or float64, got {}", name_of(dtype())));
+  if (impl_->requires_grad != on) structure_changed();
   impl_->requires_grad = on;
   return *this;
 }
@@ -177,6 +200,7 @@ void Tensor::set_grad(const Tensor& grad) {
   if (grad.defined() && (grad.shape() != shape() || grad.dtype() != dtype()))
     throw ShapeError(fmt::format("set_grad: expected {} {}, got {} {}", to_string(shape()), name_of(dtype()),
                                  to_string(grad.shape()), name_of(grad.dtype())));
+  if (recorder) recorder->gradient(impl_, false);
   impl_->grad = grad.defined() ? grad.detach() : grad;
 }
 

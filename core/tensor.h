@@ -69,6 +69,7 @@ class Tensor {
   // In-place changes: of values (never recorded, not allowed on a tensor that the graph computes).
   void copy_from(const Tensor& source);  // same shape; converts dtype and device
   void fill(double value);
+  void increment();  // by 1: a counter, int64 of one element
   // Takes the elements of `source`, which then shares them, with their dtype and device; every handle sees it. Another
   // shape is a ShapeError. A gradient of another dtype or device is dropped.
   void set_data(const Tensor& source);

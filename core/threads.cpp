@@ -196,6 +196,8 @@ int threads() {
 SingleThreaded::SingleThreaded() : before_(std::exchange(single_threaded, true)) {}
 SingleThreaded::~SingleThreaded() { single_threaded = before_; }
 
+int parallel_width() { return single_threaded || inside_parallel_for ? 1 : threads(); }
+
 void parallel_for(int64_t n, Body body, const void* context) {
   if (n > 1 && !single_threaded && !inside_parallel_for) {
     const int64_t helpers = std::min<int64_t>(threads(), n) - 1;

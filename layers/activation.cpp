@@ -15,7 +15,7 @@ Tensor Dropout::forward(const Tensor& x) {
   if (!is_training()) return x;
   const Tensor y =
       labelled("Dropout", [&] { return dropout(x, p_, Stream(seed(), "dropout/" + name()).key(), call_); });
-  call_.fill(call_.item() + 1);
+  call_.increment();
   return y;
 }
 

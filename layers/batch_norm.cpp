@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "tandem/core/compile.h"
 #include "tandem/core/error.h"
 
 namespace tandem {
@@ -106,6 +107,7 @@ void BatchNorm::freeze() {
     throw ValueError(
         fmt::format("{}: expected running statistics to freeze, this layer keeps none", label("BatchNorm")));
   }
+  structure_changed();
   options_.frozen = true;
   for (Tensor* own : {&weight, &bias}) {
     if (!own->defined()) continue;
@@ -115,6 +117,7 @@ void BatchNorm::freeze() {
 }
 
 void BatchNorm::unfreeze() {
+  structure_changed();
   options_.frozen = false;
   for (Tensor* own : {&weight, &bias}) {
     if (own->defined()) own->set_requires_grad(true);
@@ -131,8 +134,6 @@ Tensor BatchNorm::forward(const Tensor& x, const Tensor& mask) {
     *gather_ = merge(*gather_, moments(x, options_.channel_axis, mask));
     running = {};  // normalise by the batch's statistics, and change none
   }
-  const bool watched = skipped_.defined() && skipped_.device() == Device{};
-  const int64_t skipped = watched ? *skipped_.data<int64_t>() : 0;
   const Tensor y = labelled("BatchNorm", [&] {
     return batch_norm(x, weight, bias, running,
                       {.eps = options_.eps,
@@ -143,13 +144,19 @@ Tensor BatchNorm::forward(const Tensor& x, const Tensor& mask) {
                        .allow_one_value = options_.allow_one_value},
                       mask);
   });
-  if (watched && skipped == 0 && *skipped_.data<int64_t>() > 0) {  // once a layer
-    warn(
-        fmt::format("{}: the batch mean or variance of {} of {} channels is not finite in training batch {}; their "
-                    "running statistics were left as they were",
-                    label("BatchNorm"), *skipped_.data<int64_t>(), channels_, *num_batches_tracked.data<int64_t>()));
+  if (skipped_.defined() && skipped_.device() == Device{}) {
+    on_host("WarnOfSkipped", skipped_, [this](const View& skipped) { warn_of_skipped(*skipped.as<int64_t>()); });
   }
   return y;
+}
+
+void BatchNorm::warn_of_skipped(int64_t skipped) {
+  const bool first = skipped > 0 && !warned_;
+  warned_ = skipped > 0;
+  if (!first) return;
+  warn(fmt::format("{}: the batch mean or variance of {} of {} channels is not finite in training batch {}; their "
+                   "running statistics were left as they were",
+                   label("BatchNorm"), skipped, channels_, *num_batches_tracked.data<int64_t>()));
 }
 
 Shape BatchNorm::output_shape(const Shape& x) const {
@@ -201,7 +208,11 @@ void BatchNorm::on_init() {
   skipped_.fill(0);
 }
 
-std::unique_ptr<Module> BatchNorm::clone() const { return copy_of(*this, channels_, options_); }
+std::unique_ptr<Module> BatchNorm::clone() const {
+  auto copy = copy_of(*this, channels_, options_);
+  static_cast<BatchNorm&>(*copy).warned_ = warned_;
+  return copy;
+}
 
 BatchNorm1d::BatchNorm1d(int64_t channels, BatchNormLayerOptions o) : BatchNorm(channels, of_ranks(o, 2, 3)) {}
 BatchNorm2d::BatchNorm2d(int64_t channels, BatchNormLayerOptions o) : BatchNorm(channels, of_ranks(o, 4, 4)) {}

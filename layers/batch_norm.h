@@ -65,9 +65,11 @@ class BatchNorm : public Module {
   friend struct Recalibration;  // layers/recalibrate.cpp
   void check_channels(const Shape& x) const;
   void check_batch(const Shape& x) const;
+  void warn_of_skipped(int64_t skipped);
   int64_t channels_;
   BatchNormLayerOptions options_;
   Tensor skipped_;             // int64: updates of a channel's running statistics that were left out
+  bool warned_ = false;        // of them; once a layer
   Moments* gather_ = nullptr;  // while recalibrating: takes in what the layer sees
 };
 

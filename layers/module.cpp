@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 
+#include "tandem/core/compile.h"
 #include "tandem/core/error.h"
 
 namespace tandem {
@@ -173,7 +174,10 @@ void Module::init(uint64_t seed) {
 }
 
 Module& Module::train(bool on) {
-  for (const auto& part : Members(*this).modules) part.module->training_ = on;
+  for (const auto& part : Members(*this).modules) {
+    if (part.module->training_ != on) structure_changed();
+    part.module->training_ = on;
+  }
   return *this;
 }
 

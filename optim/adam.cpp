@@ -28,9 +28,11 @@ Adam::Adam(const char* name, const std::vector<ParameterGroup>& groups, AdamOpti
 }
 
 void Adam::update(Slot& slot, const Tensor& grad) {
-  write_hyper(slot, {lr() * slot.lr_scale, options_.beta1, options_.beta2, options_.eps, slot.weight_decay,
-                     static_cast<double>(slot.steps)});
-  launch(AdamStep{grad, slot.hyper, slot.parameter, slot.state1, slot.state2, decoupled_});
+  launch(AdamStep{grad, slot.hyper, slot.steps, slot.parameter, slot.state1, slot.state2, decoupled_});
+}
+
+std::array<double, 5> Adam::hyper(const Slot& slot) const {
+  return {lr() * slot.lr_scale, options_.beta1, options_.beta2, options_.eps, slot.weight_decay};
 }
 
 std::string Adam::to_string() const {

@@ -8,6 +8,8 @@
 
 #include "tandem/core/dispatch.h"
 #include "tandem/core/error.h"
+#include "tandem/core/ops.h"
+#include "tandem/core/recorder.h"
 
 namespace tandem {
 
@@ -32,7 +34,7 @@ void check_parameter(const char* optimizer, const Parameter& p) {
 
 Optimizer::Optimizer(const char* name, const std::vector<ParameterGroup>& groups, double lr, double weight_decay,
                      Decay decay, int states)
-    : name_(name), lr_(lr), weight_decay_(weight_decay), decay_(decay), states_(states) {
+    : name_(name), lr_(lr), weight_decay_(weight_decay), decay_(decay), states_(states), steps_(zeros({}, {Dtype::int64})) {
   check_not_negative(name, "lr", lr);
   check_not_negative(name, "weight_decay", weight_decay);
   for (const ParameterGroup& group : groups) {
@@ -48,7 +50,7 @@ Optimizer::Optimizer(const char* name, const std::vector<ParameterGroup>& groups
         }
       }
       const bool decays = decay == Decay::all || p.role == Role::weight;
-      slots_.push_back({p.name, p.tensor, group.lr_scale, decays ? group_decay : 0, {}, {}, {}});
+      slots_.push_back({p.name, p.tensor, group.lr_scale, decays ? group_decay : 0, {}, {}});
     }
   }
   if (slots_.empty()) throw ValueError(fmt::format("{}: expected at least one parameter, got none", name));
@@ -61,7 +63,12 @@ void Optimizer::zero_grad() {
 void Optimizer::set_lr(double lr) {
   check_not_negative(name_, "lr", lr);
   lr_ = lr;
+  for (Slot& slot : slots_) {
+    if (slot.hyper.defined()) write_hyper(slot);
+  }
 }
+
+int64_t Optimizer::steps() const { return static_cast<int64_t>(steps_.item()); }
 
 void Optimizer::step() {
   for (Slot& slot : slots_) {  // whatever can fail, before anything moves
@@ -70,11 +77,11 @@ void Optimizer::step() {
     check_gradient(slot, grad);
     prepare(slot);
   }
-  ++steps_;
+  steps_.increment();
   for (Slot& slot : slots_) {
     const Tensor grad = slot.parameter.grad();
     if (!grad.defined()) continue;
-    ++slot.steps;
+    slot.steps.increment();
     update(slot, grad);
     slot.parameter.bump_version();
   }
@@ -93,6 +100,7 @@ void Optimizer::check_gradient(const Slot& slot, const Tensor& grad) const {
 
 // Zeros in the first step; later the state follows where the parameter went (to(device), to(dtype)).
 void Optimizer::prepare(Slot& slot) const {
+  const Unrecorded once;
   const Tensor& p = slot.parameter;
   for (int i = 0; i < states_; ++i) {
     Tensor& state = i == 0 ? slot.state1 : slot.state2;
@@ -104,10 +112,13 @@ void Optimizer::prepare(Slot& slot) const {
   }
   if (slot.hyper.defined() && slot.hyper.device() == p.device()) return;
   slot.hyper = empty({static_cast<int64_t>(slot.written.size())}, {Dtype::float64, p.device()});
+  slot.steps = slot.steps.defined() ? slot.steps.to(p.device()) : zeros({}, {Dtype::int64, p.device()});
   slot.written.fill(std::nan(""));  // equal to nothing
+  write_hyper(slot);
 }
 
-void Optimizer::write_hyper(Slot& slot, const std::array<double, 6>& values) {
+void Optimizer::write_hyper(Slot& slot) const {
+  const std::array<double, 5> values = hyper(slot);
   if (values == slot.written) return;
   slot.written = values;
   if (slot.hyper.device().kind == Device::Kind::cpu) {
@@ -124,7 +135,7 @@ std::string Optimizer::decay_text() const {
   return fmt::format(", weight decay {} on {}", weight_decay_, decay_ == Decay::weights ? "weights" : "all parameters");
 }
 
-double clip_grad_norm(const std::vector<Parameter>& parameters, double max_norm) {
+Tensor clip_grad_norm(const std::vector<Parameter>& parameters, double max_norm) {
   if (!(max_norm > 0)) throw ValueError(fmt::format("clip_grad_norm: expected max_norm > 0, got {}", max_norm));
   std::vector<Tensor> grads;
   for (const Parameter& p : parameters) {
@@ -134,7 +145,7 @@ double clip_grad_norm(const std::vector<Parameter>& parameters, double max_norm)
                                    to_string(grads.front().device()), to_string(grads.back().device())));
     }
   }
-  if (grads.empty()) return 0;
+  if (grads.empty()) return zeros({}, {Dtype::float64});
   const Device device = grads.front().device();
   Tensor squares = zeros({1}, {Dtype::float64, device});
   for (const Tensor& grad : grads) launch(SumSquares{grad, squares});
@@ -147,7 +158,7 @@ double clip_grad_norm(const std::vector<Parameter>& parameters, double max_norm)
       grad.bump_version();
     }
   }
-  return std::sqrt(squares.item());
+  return sqrt(squares);
 }
 
 }  // namespace tandem

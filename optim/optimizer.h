@@ -35,7 +35,7 @@ class Optimizer {
   void step();
   double lr() const { return lr_; }
   void set_lr(double lr);  // finite, >= 0
-  int64_t steps() const { return steps_; }
+  int64_t steps() const;  // that step() took
   // "SGD(lr 0.1, momentum 0.9, weight decay 0.0001 on weights)": what differs from plain.
   virtual std::string to_string() const = 0;
 
@@ -46,9 +46,8 @@ class Optimizer {
     Tensor parameter;
     double lr_scale, weight_decay;
     Tensor state1, state2;            // empty until the first step, or never used
-    Tensor hyper;                     // float64, see kernels.h
-    std::array<double, 6> written{};  // what hyper holds
-    int64_t steps = 0;                // that moved this parameter, the present one included
+    Tensor hyper{}, steps{};          // float64 and int64, see kernels.h: a compiled step reads them anew each time
+    std::array<double, 5> written{};  // what hyper holds
   };
   // `states`: how many tensors like the parameter it keeps for each, 0 to 2.
   Optimizer(const char* name, const std::vector<ParameterGroup>& groups, double lr, double weight_decay, Decay decay,
@@ -56,8 +55,8 @@ class Optimizer {
 
   // Launches the kernel that moves slot.parameter.
   virtual void update(Slot& slot, const Tensor& grad) = 0;
-  // Writes slot.hyper, if anything in it changed.
-  static void write_hyper(Slot& slot, const std::array<double, 6>& values);
+  // What slot.hyper holds at the present lr.
+  virtual std::array<double, 5> hyper(const Slot& slot) const = 0;
   // "lr 0.1", and ", weight decay 0.1 on weights" if there is any.
   std::string lr_text() const;
   std::string decay_text() const;
@@ -65,12 +64,13 @@ class Optimizer {
  private:
   void check_gradient(const Slot& slot, const Tensor& grad) const;
   void prepare(Slot& slot) const;
+  void write_hyper(Slot& slot) const;
   const char* name_;
   std::vector<Slot> slots_;
   double lr_, weight_decay_;
   Decay decay_;
   int states_;
-  int64_t steps_ = 0;
+  Tensor steps_;  // int64
 };
 
 struct SGDOptions {
@@ -87,6 +87,7 @@ class SGD : public Optimizer {
 
  protected:
   void update(Slot& slot, const Tensor& grad) override;
+  std::array<double, 5> hyper(const Slot& slot) const override;
 
  private:
   SGDOptions options_;
@@ -106,6 +107,7 @@ class Adam : public Optimizer {
  protected:
   Adam(const char* name, const std::vector<ParameterGroup>& groups, AdamOptions options, bool decoupled);
   void update(Slot& slot, const Tensor& grad) override;
+  std::array<double, 5> hyper(const Slot& slot) const override;
 
  private:
   AdamOptions options_;
@@ -125,8 +127,8 @@ class AdamW : public Adam {
 };
 
 // Scales all gradients so that their joint 2-norm is at most max_norm; returns the norm before (NaN or infinite
-// if a gradient is, and then the gradients become so too). As torch.nn.utils.clip_grad_norm_.
+// if a gradient is, and then the gradients become so too), float64 of one element. As torch.nn.utils.clip_grad_norm_.
 // Throws ValueError unless max_norm > 0 and all gradients are on one device.
-double clip_grad_norm(const std::vector<Parameter>& parameters, double max_norm);
+Tensor clip_grad_norm(const std::vector<Parameter>& parameters, double max_norm);
 
 }  // namespace tandem

@@ -28,8 +28,11 @@ SGD::SGD(const std::vector<ParameterGroup>& groups, SGDOptions options)
 }
 
 void SGD::update(Slot& slot, const Tensor& grad) {
-  write_hyper(slot, {lr() * slot.lr_scale, options_.momentum, slot.weight_decay, options_.dampening});
-  launch(SgdStep{grad, slot.hyper, slot.parameter, slot.state1, options_.nesterov, slot.steps == 1});
+  launch(SgdStep{grad, slot.hyper, slot.steps, slot.parameter, slot.state1, options_.nesterov});
+}
+
+std::array<double, 5> SGD::hyper(const Slot& slot) const {
+  return {lr() * slot.lr_scale, options_.momentum, slot.weight_decay, options_.dampening};
 }
 
 std::string SGD::to_string() const {

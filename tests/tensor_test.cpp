@@ -17,6 +17,16 @@ using namespace tandem::test;
 using Floats = std::vector<float>;
 using Values = std::vector<double>;
 
+TEST_CASE("A counter counts, and nothing else does") {
+  Tensor n = zeros({}, {Dtype::int64});
+  n.increment();
+  n.increment();
+  CHECK(n.item() == 2);
+  CHECK(error_of([] { zeros({}).increment(); }) == "increment: expected an int64 of one element, got float32 []");
+  CHECK(error_of([] { zeros({2}, {Dtype::int64}).increment(); }) ==
+        "increment: expected an int64 of one element, got int64 [2]");
+}
+
 TEST_CASE("from copies host values, to_vector returns them", "[tensor]") {
   Floats host{1, 2, 3, 4, 5, 6};
   const Tensor x = Tensor::from(host, {2, 3});

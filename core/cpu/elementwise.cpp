@@ -38,6 +38,8 @@ void run(const AddTo& k) {
   });
 }
 
+void run(const Count& k) { *k.n.as<int64_t>() += 1; }
+
 void run(const Scale& k) {
   floating(k.x.dtype, [&]<class T>(T) {
     T* x = k.x.as<T>();

@@ -9,7 +9,7 @@ void run(const SgdStep& k) {
                                 static_cast<T>(1 - hyper[3])};
     const T* g = k.g.as<T>();
     T *p = k.p.as<T>(), *v = k.v.as<T>();
-    const bool nesterov = k.nesterov, first = k.first;
+    const bool nesterov = k.nesterov, first = *k.steps.as<int64_t>() == 1;
     if (!v) {
       return for_elements(k.p.dims.numel(), [=](int64_t i) {
         T unused = 0;
@@ -23,7 +23,8 @@ void run(const SgdStep& k) {
 void run(const AdamStep& k) {
   floating(k.p.dtype, [&]<class T>(T) {
     const double* hyper = k.hyper.as<double>();
-    const double lr = hyper[0], beta1 = hyper[1], beta2 = hyper[2], eps = hyper[3], decay = hyper[4], step = hyper[5];
+    const double lr = hyper[0], beta1 = hyper[1], beta2 = hyper[2], eps = hyper[3], decay = hyper[4];
+    const double step = static_cast<double>(*k.steps.as<int64_t>());
     const scalar::AdamHyper<T> h{static_cast<T>(beta1), static_cast<T>(1 - beta1), static_cast<T>(beta2),
                                  static_cast<T>(1 - beta2), static_cast<T>(eps), static_cast<T>(decay),
                                  static_cast<T>(1 - lr * decay), static_cast<T>(lr / (1 - std::pow(beta1, step))),

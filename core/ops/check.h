@@ -4,7 +4,7 @@
 #include <fmt/format.h>
 
 #include <initializer_list>
-#include <optional>
+#include <functional>
 
 #include "tandem/core/autograd.h"
 #include "tandem/core/dispatch.h"
@@ -47,8 +47,8 @@ inline void check_dtype(const char* op, Named x, Dtype dtype) {
                                  describe(x.name, x.tensor), name_of(x.tensor.dtype())));
 }
 
-// The first value of `index` (int32) that is not in [0, n), if there is one.
-std::optional<int32_t> first_outside(const Tensor& index, int64_t n);
+// Calls `refuse`, which throws, with the first value of `index` (int32) that is not in [0, n), if there is one.
+void check_index(const Tensor& index, int64_t n, const std::function<void(int32_t)>& refuse);
 
 // A mask over x's positions, which may be absent: x's shape without the channel axis.
 inline void check_mask(const char* op, const Tensor& x, int channel_axis, const Tensor& mask) {

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "tandem/core/compile.h"
 #include "tandem/core/ops/check.h"
 #include "tandem/core/tensor_impl.h"
 
@@ -107,12 +108,13 @@ Tensor slice(const Tensor& x, int axis, int64_t begin, int64_t end) {
   });
 }
 
-std::optional<int32_t> first_outside(const Tensor& index, int64_t n) {
-  const Tensor host = index.to(Device::cpu());
-  const int32_t* begin = host.data<int32_t>();
-  const int32_t* end = begin + host.numel();
-  const int32_t* stray = std::find_if(begin, end, [n](int32_t i) { return i < 0 || i >= n; });
-  return stray == end ? std::nullopt : std::optional(*stray);
+void check_index(const Tensor& index, int64_t n, const std::function<void(int32_t)>& refuse) {
+  on_host("CheckIndex", index.to(Device::cpu()), [n, refuse](const View& host) {
+    const int32_t* begin = host.as<int32_t>();
+    const int32_t* end = begin + host.dims.numel();
+    const int32_t* stray = std::find_if(begin, end, [n](int32_t i) { return i < 0 || i >= n; });
+    if (stray != end) refuse(*stray);
+  });
 }
 
 // y[i] = x[index[i]].  dx[index[i]] += dy[i].
@@ -121,9 +123,10 @@ Tensor gather_rows(const Tensor& x, const Tensor& index) {
   if (x.rank() < 1 || index.rank() != 1)
     throw ShapeError(fmt::format("gather_rows: expected x[N, ...] and index[M], got {} and {}", describe("x", x),
                                  describe("index", index)));
-  if (const auto stray = first_outside(index, x.shape()[0]))
+  check_index(index, x.shape()[0], [shape = x.shape()](int32_t stray) {
     throw ValueError(
-        fmt::format("gather_rows: expected rows in [0, {}) of {}, got {}", x.shape()[0], describe("x", x), *stray));
+        fmt::format("gather_rows: expected rows in [0, {}) of x{}, got {}", shape[0], to_string(shape), stray));
+  });
   Tensor y = empty(x.shape().with(0, index.numel()), {x.dtype(), x.device()});
   launch(GatherRows{x, index, y});
   return record("gather_rows", y, {x}, [index = save(index), shape = x.shape()](const Tensor& dy) -> Grads {

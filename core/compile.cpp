@@ -1,0 +1,199 @@
+#include "tandem/core/compile.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+
+#include "tandem/core/autograd.h"
+#include "tandem/core/parallel.h"
+#include "tandem/core/plan.h"
+#include "tandem/core/text.h"
+
+namespace tandem {
+namespace {
+
+std::atomic<uint64_t> structure_version{0};
+constexpr size_t kMostPlans = 8;  // of one step: for a batch's tail, for other modes
+
+Recording record(const CompiledStep::Function& step, const std::vector<Tensor>& inputs) {
+  Recorder recorder;
+  recorder.recording.inputs = inputs;
+  std::vector<Tensor> outputs;
+  try {
+    outputs = step(inputs);
+    for (Tensor& output : outputs) {
+      output = output.detach();
+      for (const Tensor& input : inputs) {
+        if (View(output).data == View(input).data) refuse_to_record("returns one of its inputs");
+      }
+    }
+  } catch (...) {
+    recorder.finish();
+    throw;
+  }
+  Recording recording = recorder.finish();
+  recording.outputs = std::move(outputs);
+  return recording;
+}
+
+// The first line in which two recordings differ.
+std::string difference(const std::string& a, const std::string& b) {
+  const std::vector<std::string> left = split(a, '\n'), right = split(b, '\n');
+  for (size_t i = 0; i < std::max(left.size(), right.size()); ++i) {
+    const std::string l = i < left.size() ? left[i] : "", r = i < right.size() ? right[i] : "";
+    if (l != r) return fmt::format("call {} was \"{}\" and is \"{}\"", i, l, r);
+  }
+  return "nothing";
+}
+
+std::vector<char> bytes_at(const void* data, size_t bytes) {
+  const char* begin = static_cast<const char*>(data);
+  return std::vector<char>(begin, begin + bytes);
+}
+std::vector<char> bytes_of(const Tensor& t) {
+  const View v = t;
+  return bytes_at(v.data, static_cast<size_t>(v.dims.numel() * size_of(v.dtype)));
+}
+
+}  // namespace
+
+void structure_changed() {
+  if (!recorder) structure_version.fetch_add(1, std::memory_order_relaxed);
+}
+
+struct CompiledStep::State {
+  struct Entry {
+    std::vector<Shape> shapes;
+    std::vector<Dtype> dtypes;
+    bool gradients;
+    int threads;
+    uint64_t version;
+    int64_t replays = 0;
+    std::unique_ptr<Plan> plan;
+
+    bool fits(const std::vector<Tensor>& inputs) const {
+      if (inputs.size() != shapes.size() || gradients != grad_enabled() || threads != parallel_width()) return false;
+      for (size_t i = 0; i < inputs.size(); ++i) {
+        if (inputs[i].shape() != shapes[i] || inputs[i].dtype() != dtypes[i]) return false;
+      }
+      return plan->gradients_fit();
+    }
+  };
+
+  Function step;
+  CompileOptions options;
+  std::vector<Entry> entries;  // the last used one in front
+  std::string why_eager;
+  int64_t calls = 0;
+
+  Plan& plan_for(const std::vector<Tensor>& inputs);
+  Entry plan_of(const std::vector<Tensor>& inputs);
+  std::vector<Tensor> check(Plan& plan, const std::vector<Tensor>& inputs);
+};
+
+CompiledStep::CompiledStep(Function step, CompileOptions options)
+    : state_(new State{std::move(step), options, {}, "", 0}) {}
+CompiledStep::~CompiledStep() = default;
+CompiledStep::CompiledStep(CompiledStep&&) noexcept = default;
+CompiledStep& CompiledStep::operator=(CompiledStep&&) noexcept = default;
+
+// Two recordings must be alike: what differs changes from step to step, and a replay would freeze it.
+CompiledStep::State::Entry CompiledStep::State::plan_of(const std::vector<Tensor>& inputs) {
+  const uint64_t version = structure_version;
+  const std::string first = record(step, inputs).text();
+  Recording second = record(step, inputs);
+  if (first != second.text())
+    throw NotRecordable("compile: two recordings of the step differ: " + difference(first, second.text()));
+  Entry entry{{}, {}, grad_enabled(), parallel_width(), version, 0, {}};
+  for (const Tensor& input : inputs) {
+    entry.shapes.push_back(input.shape());
+    entry.dtypes.push_back(input.dtype());
+  }
+  entry.plan = std::make_unique<Plan>(std::move(second), options, entry.threads);
+  return entry;
+}
+
+Plan& CompiledStep::State::plan_for(const std::vector<Tensor>& inputs) {
+  const uint64_t version = structure_version;
+  for (auto entry = entries.begin(); entry != entries.end(); ++entry) {
+    if (!entry->fits(inputs)) continue;
+    const bool changed = entry->version != version;
+    const bool due = options.check_recording || (entry->replays & (entry->replays - 1)) == 0;
+    if (changed || due) {
+      const Recording now = record(step, inputs);
+      if (!entry->plan->same_recording(now)) {
+        if (changed) continue;
+        throw ValueError("compile: the step is no longer what was recorded: " +
+                         difference(entry->plan->recorded_text(), now.text()) +
+                         "; what changes between steps must be in a tensor, or run the step eagerly");
+      }
+      entry->version = version;
+    }
+    ++entry->replays;
+    std::rotate(entries.begin(), entry, entry + 1);
+    return *entries.front().plan;
+  }
+  entries.insert(entries.begin(), plan_of(inputs));
+  if (entries.size() > kMostPlans) entries.pop_back();
+  return *entries.front().plan;
+}
+
+// Replays, puts everything back, runs the eager step and compares.
+std::vector<Tensor> CompiledStep::State::check(Plan& plan, const std::vector<Tensor>& inputs) {
+  const auto changes = plan.changes();
+  std::vector<std::vector<char>> before, replayed;
+  for (const auto& [data, bytes] : changes) before.push_back(bytes_at(data, static_cast<size_t>(bytes)));
+  plan.replay(inputs);
+  for (const auto& [data, bytes] : changes) replayed.push_back(bytes_at(data, static_cast<size_t>(bytes)));
+  for (const Tensor& output : plan.outputs()) replayed.push_back(bytes_of(output));
+  for (size_t i = 0; i < changes.size(); ++i) std::memcpy(changes[i].first, before[i].data(), before[i].size());
+  std::vector<Tensor> outputs = step(inputs);
+  for (Tensor& output : outputs) output = output.detach();
+  for (size_t i = 0; i < replayed.size(); ++i) {
+    const bool state = i < changes.size();
+    const std::vector<char> eager = state ? bytes_at(changes[i].first, replayed[i].size())
+                                          : bytes_of(outputs[i - changes.size()]);
+    if (eager == replayed[i]) continue;
+    throw ValueError(fmt::format("compile: step {} replayed and eager differ in {} {} of {} bytes; please report it, and "
+                                 "run eagerly meanwhile",
+                                 calls, state ? "state" : "output", state ? i : i - changes.size(), eager.size()));
+  }
+  return outputs;
+}
+
+std::vector<Tensor> CompiledStep::operator()(const std::vector<Tensor>& inputs) {
+  State& s = *state_;
+  ++s.calls;
+  if (s.why_eager.empty()) {
+    try {
+      Plan& plan = s.plan_for(inputs);
+      if (s.options.poison) plan.poison();
+      if (s.options.check_every > 0 && s.calls % s.options.check_every == 0) return s.check(plan, inputs);
+      plan.replay(inputs);
+      return plan.outputs();
+    } catch (const NotRecordable& e) {
+      s.entries.clear();
+      s.why_eager = e.what();
+      warn(s.why_eager + "; it runs eagerly");
+    }
+  }
+  std::vector<Tensor> outputs = s.step(inputs);
+  for (Tensor& output : outputs) output = output.detach();
+  return outputs;
+}
+
+const std::string& CompiledStep::why_eager() const { return state_->why_eager; }
+
+std::string CompiledStep::plan(const std::vector<std::pair<std::string, Tensor>>& names) const {
+  return state_->entries.empty() ? "" : state_->entries.front().plan->text(names);
+}
+
+int64_t CompiledStep::memory() const {
+  int64_t bytes = 0;
+  for (const auto& entry : state_->entries) bytes += entry.plan->memory();
+  return bytes;
+}
+
+}  // namespace tandem

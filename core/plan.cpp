@@ -1,0 +1,267 @@
+#include "tandem/core/plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "tandem/core/parallel.h"
+#include "tandem/core/tensor_impl.h"
+
+namespace tandem {
+namespace {
+
+int64_t row_bytes(const View& v) { return v.dims[0] == 0 ? 0 : v.dims.numel() / v.dims[0] * size_of(v.dtype); }
+int64_t bytes_of(const View& v) { return v.dims.numel() * size_of(v.dtype); }
+int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+bool by_rows(Use use) { return use == Use::rows_in || use == Use::rows_out; }
+bool reads(Use use) { return use == Use::in || use == Use::rows_in || use == Use::inout; }
+bool writes(Use use) { return use != Use::in && use != Use::rows_in; }
+
+bool same_storage(const Tensor& a, const Tensor& b) {
+  if (a.defined() != b.defined()) return false;
+  return !a.defined() || TensorAccess::impl(a)->storage == TensorAccess::impl(b)->storage;
+}
+
+}  // namespace
+
+Chunking row_chunks(const Call& call) {
+  const Chunking whole{1, 1};
+  const Shape* rows = nullptr;
+  for (const Call::Operand& o : call.operands) {
+    if (o.use == Use::out || o.use == Use::inout) return whole;
+    if (!by_rows(o.use)) continue;
+    if (rows && o.view->dims[0] != (*rows)[0]) return whole;
+    if (!rows || o.view->dims.rank() > rows->rank()) rows = &o.view->dims;
+  }
+  return rows && rows->rank() >= 3 && rows->numel() > 0 ? chunking(*rows) : whole;
+}
+
+std::vector<int> groups(const Program& program, bool block) {
+  std::vector<int> group;
+  std::set<const void*> written;
+  Chunking current{1, 1};
+  int id = 0;
+  for (const auto& call : program.calls) {
+    const Chunking cut = block ? row_chunks(*call) : Chunking{1, 1};
+    const bool waits = std::any_of(call->operands.begin(), call->operands.end(), [&](const Call::Operand& o) {
+      return o.use == Use::in && written.count(o.view->data) > 0;
+    });
+    if (waits || cut.chunks() == 1 || cut.n != current.n || cut.rows != current.rows) {
+      ++id;
+      written.clear();
+    }
+    current = cut;
+    for (const Call::Operand& o : call->operands) {
+      if (writes(o.use)) written.insert(o.view->data);
+    }
+    group.push_back(id);
+  }
+  return group;
+}
+
+Plan::Plan(Recording recording, const CompileOptions& options, int threads)
+    : text_(recording.text()), leaves_(std::move(recording.leaves)), changed_(std::move(recording.changed)) {
+  for (const Tensor& input : recording.inputs) input_addresses_.push_back(View(input).data);
+  keep_what_escapes(recording, options.keep_gradients);
+  program_.calls = std::move(recording.calls);
+  program_.begin = recording.begin;
+  program_.end = recording.end;
+  for (const auto& [address, storage] : escaped_) program_.escaped.insert(address);
+  if (options.block && options.order) order(program_);
+  group_ = groups(program_, options.block);
+  place(threads);
+  expand(threads);
+}
+
+// What the step returns, and gradients that are kept, get memory of their own.
+void Plan::keep_what_escapes(Recording& recording, bool keep_gradients) {
+  outputs_ = std::move(recording.outputs);
+  std::set<const Storage*> kept;
+  for (Recording::Leaf& leaf : leaves_) {
+    if (!keep_gradients && !same_storage(leaf.before, leaf.after)) leaf.after = {};
+    if (!leaf.reads_before) leaf.before = {};
+    if (leaf.after.defined()) kept.insert(TensorAccess::impl(leaf.after)->storage.get());
+  }
+  for (const Tensor& output : outputs_) kept.insert(TensorAccess::impl(output)->storage.get());
+  for (const auto& made : recording.made) {
+    const auto storage = made.lock();
+    if (!storage) continue;
+    if (kept.count(storage.get()) == 0)
+      throw NotRecordable(
+          "compile: the step keeps a tensor that it made; have it return the tensor, or copy_from() into one that was "
+          "there before");
+    escaped_.emplace(storage->data, storage);
+  }
+  for (const auto& [address, storage] : escaped_) storage->take_memory();
+}
+
+// Every temporary gets the lowest place that no other holds while it lives.
+void Plan::place(int threads) {
+  for (size_t i = 0; i < program_.calls.size(); ++i) {
+    const Call& call = *program_.calls[i];
+    const Chunking cut = row_chunks(call);
+    const bool grouped = (i > 0 && group_[i - 1] == group_[i]) || (i + 1 < group_.size() && group_[i + 1] == group_[i]);
+    for (const Call::Operand& o : call.operands) {
+      if (!program_.temporary(o.view->data)) continue;
+      const auto [it, fresh] = buffers_.try_emplace(o.view->data);
+      Buffer& b = it->second;
+      if (fresh) {
+        if (reads(o.use)) throw ValueError(fmt::format("plan: {} reads {}, which nobody wrote", call.name(), o.name));
+        b = {0, 0, group_[i], group_[i], true, by_rows(o.use) ? row_bytes(*o.view) : 0, cut.rows};
+      }
+      b.bytes = std::max(b.bytes, aligned(bytes_of(*o.view)));
+      b.last = group_[i];
+      b.scratch = b.scratch && b.first == b.last && by_rows(o.use) && grouped && cut.chunks() > 1;
+    }
+  }
+  std::vector<Buffer*> todo, done;
+  for (auto& [address, b] : buffers_) {
+    if (b.scratch) b.bytes = threads * aligned(b.chunk_rows * b.row_bytes);
+    todo.push_back(&b);
+  }
+  std::stable_sort(todo.begin(), todo.end(), [](const Buffer* a, const Buffer* b) { return a->bytes > b->bytes; });
+  int64_t size = 0;
+  for (Buffer* b : todo) {
+    for (bool moved = true; moved;) {
+      moved = false;
+      for (const Buffer* d : done) {
+        const bool together = b->first <= d->last && d->first <= b->last;
+        if (!together || b->offset >= d->offset + d->bytes || d->offset >= b->offset + b->bytes) continue;
+        b->offset = d->offset + d->bytes;
+        moved = true;
+      }
+    }
+    done.push_back(b);
+    size = std::max(size, b->offset + b->bytes);
+  }
+  arena_ = std::make_unique<Storage>(static_cast<size_t>(size), Device{});
+}
+
+// Groups into chunks, made-up addresses into real ones. A slot takes neighbouring lanes, and has its own scratch.
+void Plan::expand(int threads) {
+  sites_.resize(input_addresses_.size());
+  bound_.assign(input_addresses_.begin(), input_addresses_.end());
+  for (size_t begin = 0, end; begin < program_.calls.size(); begin = end) {
+    for (end = begin + 1; end < group_.size() && group_[end] == group_[begin];) ++end;
+    Chunking cut = row_chunks(*program_.calls[begin]);
+    if (end - begin == 1) cut = {1, 1};  // alone, a kernel shares itself out among threads
+    const int64_t slots = std::min<int64_t>(threads, cut.lanes());
+    Group group;
+    group.slots.resize(static_cast<size_t>(slots));
+    for (int64_t chunk = 0, lane = 0; chunk < cut.chunks(); ++chunk) {
+      while (cut.lane_begin(lane + 1) <= cut.chunk_begin(chunk)) ++lane;
+      const int64_t slot = lane * slots / cut.lanes();
+      for (size_t i = begin; i < end; ++i) {
+        auto call = program_.calls[i]->clone();
+        resolve(*call, chunk, slot, cut);
+        group.slots[static_cast<size_t>(slot)].push_back(std::move(call));
+      }
+    }
+    groups_.push_back(std::move(group));
+  }
+}
+
+void Plan::resolve(Call& call, int64_t chunk, int64_t slot, const Chunking& cut) {
+  int64_t lane = 0;
+  while (cut.lane_begin(lane + 1) <= cut.chunk_begin(chunk)) ++lane;
+  for (const Call::Operand& o : call.operands) {
+    View& v = *o.view;
+    const auto buffer = buffers_.find(v.data);
+    const bool scratch = buffer != buffers_.end() && buffer->second.scratch;
+    int64_t offset = 0;
+    if (cut.chunks() > 1 && o.use != Use::in) {
+      const int64_t row = by_rows(o.use) ? cut.chunk_begin(chunk) : o.use == Use::sum ? lane : chunk;
+      const int64_t rows = by_rows(o.use) ? cut.chunk_begin(chunk + 1) - row : 1;
+      offset = scratch ? slot * aligned(buffer->second.chunk_rows * buffer->second.row_bytes) : row * row_bytes(v);
+      v.dims = v.dims.with(0, rows);
+      if (o.add) *o.add = *o.add || cut.chunk_begin(chunk) != cut.lane_begin(lane);
+    }
+    char* base = static_cast<char*>(v.data);
+    if (buffer != buffers_.end()) base = static_cast<char*>(arena_->data) + buffer->second.offset;
+    else if (const auto kept = escaped_.find(v.data); kept != escaped_.end()) base = static_cast<char*>(kept->second->data);
+    for (size_t i = 0; i < input_addresses_.size(); ++i) {
+      if (v.data == input_addresses_[i]) {
+        sites_[i].push_back({&v, offset});
+        break;
+      }
+    }
+    v.data = base + offset;
+  }
+}
+
+void Plan::replay(const std::vector<Tensor>& inputs) {
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    void* data = View(inputs[i]).data;
+    if (data == bound_[i]) continue;
+    for (const Site& site : sites_[i]) site.view->data = static_cast<char*>(data) + site.offset;
+    bound_[i] = data;
+  }
+  for (const Group& group : groups_) {
+    parallel_for(static_cast<int64_t>(group.slots.size()), [&](int64_t slot) {
+      for (const auto& call : group.slots[static_cast<size_t>(slot)]) call->run();
+    });
+  }
+  for (const auto& storage : changed_) ++storage->version;
+  for (const Recording::Leaf& leaf : leaves_) {
+    if (!same_storage(leaf.impl->grad, leaf.after)) leaf.impl->grad = leaf.after;
+  }
+}
+
+bool Plan::gradients_fit() const {
+  return std::all_of(leaves_.begin(), leaves_.end(), [](const Recording::Leaf& leaf) {
+    return !leaf.reads_before || same_storage(leaf.impl->grad, leaf.before);
+  });
+}
+
+std::vector<std::pair<void*, int64_t>> Plan::changes() const {
+  std::map<void*, int64_t> found;
+  for (const auto& call : program_.calls) {
+    for (const Call::Operand& o : call->operands) {
+      const bool ours = o.view->data >= program_.begin && o.view->data < program_.end;
+      if (!ours && writes(o.use)) found[o.view->data] = std::max(found[o.view->data], bytes_of(*o.view));
+    }
+  }
+  return {found.begin(), found.end()};
+}
+
+void Plan::poison() { std::memset(arena_->data, 0xff, arena_->bytes); }
+
+std::string Plan::name_of_buffer(const void* address,
+                                 const std::vector<std::pair<std::string, Tensor>>& names) const {
+  for (size_t i = 0; i < input_addresses_.size(); ++i) {
+    if (input_addresses_[i] == address) return fmt::format("input{}", i);
+  }
+  for (size_t i = 0; i < outputs_.size(); ++i) {
+    const auto kept = escaped_.find(address);
+    if (kept != escaped_.end() && TensorAccess::impl(outputs_[i])->storage == kept->second) return fmt::format("output{}", i);
+  }
+  for (const auto& [name, tensor] : names) {
+    if (View(tensor).data == address) return name;
+    if (const auto kept = escaped_.find(address);
+        kept != escaped_.end() && tensor.grad().defined() && View(tensor.grad()).data == kept->second->data)
+      return name + ".grad";
+  }
+  const auto buffer = buffers_.find(address);
+  if (buffer == buffers_.end()) return "state";
+  return fmt::format("{}{}", buffer->second.scratch ? "scratch" : "t", std::distance(buffers_.begin(), buffer));
+}
+
+std::string Plan::text(const std::vector<std::pair<std::string, Tensor>>& names) const {
+  std::string text;
+  for (size_t i = 0; i < program_.calls.size(); ++i) {
+    const Call& call = *program_.calls[i];
+    const bool opens = i == 0 || group_[i] != group_[i - 1];
+    const bool alone = opens && (i + 1 == group_.size() || group_[i + 1] != group_[i]);
+    const Chunking cut = row_chunks(call);
+    if (!alone && opens) text += fmt::format("{} times, {} rows each:\n", cut.chunks(), cut.rows);
+    text += fmt::format("{}{}", alone ? "" : "  ", call.name());
+    for (const Call::Operand& o : call.operands) {
+      text += fmt::format(" {}={}{}", o.name, name_of_buffer(o.view->data, names), to_string(o.view->dims));
+    }
+    text += fmt::format(" {}\n", call.scalars());
+  }
+  return text;
+}
+
+}  // namespace tandem

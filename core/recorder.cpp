@@ -1,0 +1,125 @@
+#include "tandem/core/recorder.h"
+
+#include <fmt/format.h>
+
+#include <atomic>
+#include <map>
+
+#include "tandem/core/compile.h"
+#include "tandem/core/tensor_impl.h"
+
+namespace tandem {
+namespace {
+
+std::atomic<uint64_t> recordings{0};
+
+// A range of addresses that no other recording has had of late: what was made in one is not taken for another's.
+char* range_of(uint64_t id) {
+  constexpr uint64_t first = uint64_t{1} << 60, bytes = uint64_t{1} << 42, ranges = uint64_t{1} << 17;
+  return reinterpret_cast<char*>(first + id % ranges * bytes);
+}
+
+struct HostCall : Call {
+  HostCall(const char* called, const View& view, std::function<void(const View&)> code)
+      : name_(called), value(view), f(std::move(code)) {
+    operands.push_back({"value", &value, Use::inout, nullptr});  // nothing that reads it goes before
+  }
+  const char* name() const override { return name_; }
+  void run() const override { f(value); }
+  std::unique_ptr<Call> clone() const override { return std::make_unique<HostCall>(name_, value, f); }
+  std::string scalars() const override { return ""; }
+
+  const char* name_;
+  View value;
+  std::function<void(const View&)> f;
+};
+
+}  // namespace
+
+constinit thread_local Recorder* recorder = nullptr;
+
+Recorder::Recorder() : id(++recordings), before_(recorder) {
+  recording.begin = recording.end = range_of(id);
+  recorder = this;
+}
+
+Recording Recorder::finish() {
+  recorder = before_;
+  for (auto& leaf : recording.leaves) {
+    leaf.after = leaf.impl->grad;
+    leaf.impl->grad = leaf.before;
+  }
+  return std::move(recording);
+}
+
+void* Recorder::allocate(size_t bytes) {
+  char* address = recording.end;
+  recording.end += (bytes + 63) / 64 * 64 + 64;  // an empty tensor has an address of its own too
+  return address;
+}
+
+void Recorder::changed(const std::shared_ptr<Storage>& storage) {
+  if (storage->recording != 0) return;
+  for (const auto& other : recording.changed) {
+    if (other == storage) return;
+  }
+  recording.changed.push_back(storage);
+}
+
+void Recorder::gradient(const std::shared_ptr<Tensor::Impl>& leaf, bool reads) {
+  for (const auto& other : recording.leaves) {
+    if (other.impl == leaf) return;
+  }
+  recording.leaves.push_back({leaf, leaf->grad, {}, reads});
+}
+
+#define TANDEM_RECORD(K) \
+  void record_call(const K& k) { recorder->recording.calls.push_back(std::make_unique<CallOf<K>>(k)); }
+TANDEM_KERNELS(TANDEM_RECORD)
+
+void on_host(const char* name, const Tensor& value, std::function<void(const View&)> f) {
+  if (!recorder) return f(value);
+  recorder->recording.calls.push_back(std::make_unique<HostCall>(name, value, std::move(f)));
+}
+
+void refuse_to_record(const char* what) {
+  if (recorder) throw NotRecordable(fmt::format("compile: the step {}", what));
+}
+
+void check_has_memory(const Storage& storage) {
+  if (storage.recording == 0 || (recorder && recorder->id == storage.recording)) return;
+  if (recorder)
+    throw NotRecordable(
+        "compile: the step reads a tensor that an earlier run of it made; it must change what it keeps in place, not "
+        "replace the handle");
+  throw ValueError(
+      "tensor: it was made while a step was recorded and has no values; have the step return it instead of keeping it");
+}
+
+std::string scalar_text(double value) { return fmt::format("{}", value); }
+std::string scalar_text(const Shape& shape) { return to_string(shape); }
+std::string scalar_text(const Window& w) {
+  return fmt::format("{}/s{}/p{}/d{}", to_string(w.kernel), to_string(w.stride), to_string(w.padding),
+                     to_string(w.dilation));
+}
+
+std::string Recording::text() const {
+  std::map<const void*, std::string> names;
+  for (size_t i = 0; i < inputs.size(); ++i) names.emplace(View(inputs[i]).data, fmt::format("input{}", i));
+  std::string text;
+  for (const auto& call : calls) {
+    text += call->name();
+    for (const Call::Operand& o : call->operands) {
+      auto found = names.find(o.view->data);
+      if (found == names.end()) {
+        found = names.emplace(o.view->data, made_here(o.view->data) ? fmt::format("t{}", names.size())
+                                                                    : fmt::format("{}", o.view->data)).first;
+      }
+      text += fmt::format(" {}={} {}{}", o.name, found->second, name_of(o.view->dtype), to_string(o.view->dims));
+    }
+    text += fmt::format(" {}\n", call->scalars());
+  }
+  return text;
+}
+
+}  // namespace tandem
