@@ -67,6 +67,7 @@ struct CompiledStep::State {
   struct Entry {
     std::vector<Shape> shapes;
     std::vector<Dtype> dtypes;
+    std::vector<bool> hints;
     bool gradients;
     int threads;
     uint64_t version;
@@ -77,6 +78,7 @@ struct CompiledStep::State {
       if (inputs.size() != shapes.size() || gradients != grad_enabled() || threads != parallel_width()) return false;
       for (size_t i = 0; i < inputs.size(); ++i) {
         if (inputs[i].shape() != shapes[i] || inputs[i].dtype() != dtypes[i]) return false;
+        if (inputs[i].mostly_zero() != hints[i]) return false;
       }
       return plan->gradients_fit();
     }
@@ -106,10 +108,11 @@ CompiledStep::State::Entry CompiledStep::State::plan_of(const std::vector<Tensor
   Recording second = record(step, inputs);
   if (first != second.text())
     throw NotRecordable("compile: two recordings of the step differ: " + difference(first, second.text()));
-  Entry entry{{}, {}, grad_enabled(), parallel_width(), version, 0, {}};
+  Entry entry{{}, {}, {}, grad_enabled(), parallel_width(), version, 0, {}};
   for (const Tensor& input : inputs) {
     entry.shapes.push_back(input.shape());
     entry.dtypes.push_back(input.dtype());
+    entry.hints.push_back(input.mostly_zero());
   }
   entry.plan = std::make_unique<Plan>(std::move(second), options, entry.threads);
   return entry;

@@ -149,12 +149,13 @@ struct ClipFactor { In squares; Out factor; double max_norm; TANDEM_KERNEL(ClipF
 
 // y[M, N] = op(a) op(b), op = transpose where asked.
 struct MatMul { In a, b; Out y; bool transpose_a, transpose_b; TANDEM_KERNEL(MatMul, a, b, y, transpose_a, transpose_b) };
-// y[N, O] = x[N, I] w[O, I]^T + b[O] (b may be absent).
-struct Linear { RowsIn x; In w, b; RowsOut y; TANDEM_KERNEL(Linear, x, w, b, y) };
+// y[N, O] = x[N, I] w[O, I]^T + b[O] (b may be absent). Here and in LinearDw, `sparse` says that x is expected to be
+// mostly zero: terms with its zeros may be dropped, which leaves a finite result as it is, to the bit.
+struct Linear { RowsIn x; In w, b; RowsOut y; bool sparse = false; TANDEM_KERNEL(Linear, x, w, b, y, sparse) };
 // dx[N, I] = dy[N, O] w[O, I].
 struct LinearDx { RowsIn dy; In w; RowsOut dx; TANDEM_KERNEL(LinearDx, dy, w, dx) };
 // dw[lanes, O, I] = sum over rows of dy[N, O]^T x[N, I].
-struct LinearDw { RowsIn dy, x; Sum dw; TANDEM_KERNEL(LinearDw, dy, x, dw) };
+struct LinearDw { RowsIn dy, x; Sum dw; bool sparse = false; TANDEM_KERNEL(LinearDw, dy, x, dw, sparse) };
 // db[lanes, C] = sums over all axes but the last (db is float64).
 struct SumRows { RowsIn dy; Sum db; TANDEM_KERNEL(SumRows, dy, db) };
 

@@ -33,7 +33,7 @@ int parallel_width();
 int cores_of_quota(const char* cpu_max);
 
 // This thread's scratch memory, 64-byte aligned and uninitialised, valid until its next call: take it inside a
-// parallel body, never across one. Grows when it must and stays. Throws OutOfMemory.
+// parallel body, never across one, unless the body takes none. Grows when it must and stays. Throws OutOfMemory.
 void* scratch_bytes(size_t bytes);
 template <class T>
 [[gnu::always_inline]] inline T* scratch(int64_t n) {

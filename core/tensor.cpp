@@ -43,6 +43,12 @@ void Tensor::bump_version() {
   ++checked(impl_).storage->version;
   if (recorder) recorder->changed(impl_->storage);
 }
+bool Tensor::mostly_zero() const { return checked(impl_).mostly_zero; }
+Tensor& Tensor::set_mostly_zero(bool on) {
+  checked(impl_);
+  impl_->mostly_zero = on;
+  return *this;
+}
 
 Tensor::operator View() const {
   if (!impl_) return {};
@@ -206,7 +212,7 @@ void Tensor::set_grad(const Tensor& grad) {
 
 Tensor Tensor::detach() const {
   const Impl& impl = checked(impl_);
-  return TensorAccess::make(impl.shape, impl.dtype, impl.storage);
+  return TensorAccess::make(impl.shape, impl.dtype, impl.storage).set_mostly_zero(impl.mostly_zero);
 }
 
 // ---- text ----------------------------------------------------------------------------------------------------

@@ -86,6 +86,11 @@ class Tensor {
   // single element. Frees the graph unless retain_graph: a second backward then throws.
   void backward(const Tensor& grad = {}, bool retain_graph = false) const;
 
+  // A hint that most elements are 0, which lets ops skip them: it changes how long a result takes, never a finite
+  // result. reshape() and detach() keep it, other ops do not.
+  bool mostly_zero() const;
+  Tensor& set_mostly_zero(bool on);
+
   uint64_t version() const;  // of the storage
   void bump_version();       // an in-place change happened
 

@@ -16,6 +16,7 @@ struct Tensor::Impl {
   std::shared_ptr<Node> node;  // of the op that computed it; null for leaves
   Tensor grad;
   Tensor arriving;  // of a leaf: what the running backward has found of its gradient
+  bool mostly_zero = false;
 };
 
 struct TensorAccess {

@@ -26,7 +26,7 @@ struct DataLoaderOptions {
 };
 
 struct Batch {
-  Tensor x, y;  // x[B, ...] floating, y int32 [B]
+  Tensor x, y;  // x[B, ...] floating, y int32 [B]; x.mostly_zero() is the same for all batches of a data set
 };
 
 // Each begin() starts the next epoch (0, 1, 2, ...); set_epoch chooses it. Batches depend on the options and

@@ -187,6 +187,21 @@ TEST_CASE("A compiled step follows batch tails, modes and freezing", "[compile]"
   CHECK(step.why_eager() == "");
 }
 
+TEST_CASE("Compiled steps take batches with and without the hint of zeros", "[compile]") {
+  const char* layers = "flatten,dense:33,bn,relu,dense:10";
+  Trainer eager(layers, {9, 7, 1}), replayed(layers, {9, 7, 1});
+  CompiledStep step = replayed.compiled();
+  for (int i = 0; i < 9; ++i) {
+    Tensors in = batch({9, 7, 1}, 20, 100 + static_cast<uint64_t>(i));
+    in[0] = relu(in[0] - full({}, 0.7));
+    eager.step(in);
+    in[0].set_mostly_zero(i % 3 != 0);
+    step(in);
+  }
+  CHECK(step.why_eager().empty());
+  CHECK(eager.state() == replayed.state());
+}
+
 TEST_CASE("Weights that are loaded or replaced between compiled steps are used", "[compile]") {
   Trainer eager(kDenseNets[0], kRow), replayed(kDenseNets[0], kRow), other("dense:16,bn,sigmoid,dense:16,bn,sigmoid,dense:10", kRow);
   other.step(batch(kRow, 8, 99));

@@ -186,6 +186,23 @@ TEST_CASE("Floating rows are served as they are, or converted") {
   CHECK(DataLoader(data, {.dtype = Dtype::float64}).batch(0, 0).x.dtype() == Dtype::float64);
 }
 
+TEST_CASE("Batches of a data set that is mostly zero say so") {
+  const Tensor labels = zeros({3}, {Dtype::int32});
+  const auto says = [&](const Tensor& x) {
+    const DataLoader loader(Dataset::from(x, labels), {.batch_size = 2});
+    CHECK(loader.batch(0, 0).x.mostly_zero() == loader.batch(1, 1).x.mostly_zero());
+    return loader.batch(0, 0).x.mostly_zero();
+  };
+  std::vector<uint8_t> pixels(3 * 20, 0);
+  CHECK(says(Tensor::from(pixels, {3, 4, 5, 1})));
+  std::fill_n(pixels.begin(), 14, uint8_t{200});
+  CHECK(says(Tensor::from(pixels, {3, 4, 5, 1})));
+  std::fill_n(pixels.begin(), 30, uint8_t{200});
+  CHECK(!says(Tensor::from(pixels, {3, 4, 5, 1})));
+  CHECK(says(zeros({3, 4})));
+  CHECK(!says(random({3, 4}, 1, Dtype::float64)));
+}
+
 TEST_CASE("Random shifts move each image by its own offset and fill with 0") {
   constexpr int64_t n = 200, h = 5, w = 6, most = 2;
   Dataset data = images(n, h, w);

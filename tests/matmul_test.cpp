@@ -10,6 +10,7 @@
 #include "helpers.h"
 #include "tandem/core/blas.h"
 #include "tandem/core/dispatch.h"
+#include "tandem/core/ops.h"
 
 using namespace tandem;
 
@@ -163,4 +164,45 @@ TEST_CASE("A sum over rows goes on where the rows before it ended", "[ops]") {
     launch(LinearDw{some_dy, some_x, Sum(parts, begin > 0)});
   }
   CHECK(test::bytes(parts) == test::bytes(whole));
+}
+
+TEST_CASE("Dropping the zeros of x changes no byte of a linear layer", "[ops]") {
+  const int64_t n = GENERATE(1, 7, 128, 300, 1000), in = GENERATE(1, 7, 33, 784), out = GENERATE(1, 10, 33, 130);
+  const double density = GENERATE(0.0, 0.2, 1.0);
+  INFO(n << " x " << in << " -> " << out << ", density " << density);
+  Floats x = floats(n * in, 1), w = floats(out * in, 2), bias = floats(out, 3), dy = floats(n * out, 4);
+  const Floats draw = test::random({n * in}, 5, Dtype::float32, 0, 1).to_vector<float>();
+  for (int64_t i = 0; i < n * in; ++i) {
+    const bool empty = density > 0 && density < 1 && (i / in % 5 == 3 || i % in % 16 < 5);  // rows and columns
+    if (draw[i] >= density || empty) x[i] = i % 3 == 0 ? -0.0f : 0.0f;
+  }
+  View bias_view = matrix(bias, 1, out);
+  bias_view.dims = {out};
+  const int64_t lanes = chunking({n, in}).lanes();
+  const auto run = [&](bool sparse) {
+    Fenced y(n, out), dw(lanes * out, in);
+    View dw_view = dw.view();
+    dw_view.dims = {lanes, out, in};
+    const View some_x = matrix(x, n, in), some_dy = matrix(dy, n, out);
+    launch(Linear{some_x, matrix(w, out, in), bias_view, y.view(), sparse});
+    launch(LinearDw{some_dy, some_x, dw_view, sparse});
+    launch(LinearDw{some_dy, some_x, Sum(dw_view, true), sparse});
+    y.memory.insert(y.memory.end(), dw.memory.begin(), dw.memory.end());
+    return y.memory;
+  };
+  const Floats dense = run(false), sparse = run(true);
+  CHECK(std::memcmp(dense.data(), sparse.data(), dense.size() * sizeof(float)) == 0);
+}
+
+TEST_CASE("A hint of zeros changes no byte of linear's gradients", "[ops]") {
+  const auto gradients = [&](bool hint) {
+    Tensor x = relu(test::random({70, 9, 7}, 1)), w = test::random({33, 63}, 3), b = test::random({33}, 4);
+    x.set_mostly_zero(hint).set_requires_grad(true);
+    w.set_requires_grad(true);
+    b.set_requires_grad(true);
+    const Tensor y = linear(x.reshape({70, 63}), w, b);
+    sum(y * y).backward();
+    return std::vector{test::bytes(y), test::bytes(x.grad()), test::bytes(w.grad()), test::bytes(b.grad())};
+  };
+  CHECK(gradients(true) == gradients(false));
 }

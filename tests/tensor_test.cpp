@@ -115,6 +115,18 @@ TEST_CASE("Every in-place change moves the version", "[tensor]") {
   CHECK(x.clone().version() != x.version());
 }
 
+TEST_CASE("reshape and detach keep the hint of zeros, other ops do not", "[tensor]") {
+  Tensor x = zeros({2, 3});
+  CHECK(!x.mostly_zero());
+  x.set_mostly_zero(true);
+  CHECK(x.mostly_zero());
+  CHECK(x.reshape({3, 2}).mostly_zero());
+  CHECK(x.detach().mostly_zero());
+  CHECK(!x.clone().mostly_zero());
+  CHECK(!exp(x).mostly_zero());
+  CHECK(!x.set_mostly_zero(false).mostly_zero());
+}
+
 TEST_CASE("Shapes", "[tensor]") {
   CHECK(to_string(Shape{64, 784}) == "[64, 784]");
   CHECK(to_string(Shape{}) == "[]");

@@ -10,7 +10,7 @@ namespace {
 constexpr int kTileRows = kLanes == 16 ? 12 : 6, kTileVectors = 2;
 constexpr int64_t kPanel = kTileVectors * kLanes;
 
-constexpr int64_t kSmall = int64_t{1} << 22;   // products: less than handing work to a thread is worth
+constexpr int64_t kSmall = int64_t{1} << 23;   // products: less than handing work to a thread is worth
 constexpr int64_t kJobs = 16;                  // of a larger product: as many panels or, if there are few, as many
 constexpr int64_t kLeastRows = 128;            // blocks of so many rows
 constexpr int64_t kFewRows = 64;               // do not pay for a copy of b
@@ -60,16 +60,6 @@ void dispatch(const Piece& p) {
     if (p.rows < kRows) return dispatch<kRows - 1>(p);
   }
   p.columns > kLanes ? compute<kRows, 2>(p) : compute<kRows, 1>(p);
-}
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-struct Range {
-  int64_t begin, end;
-  int64_t size() const { return end - begin; }
-};
-Range part(Range all, int64_t i, int64_t parts) {
-  return {all.begin + all.size() * i / parts, all.begin + all.size() * (i + 1) / parts};
 }
 
 // `rows` rows, tile by tile.

@@ -68,6 +68,16 @@ void for_elements(int64_t n, const F& f) {
 
 [[gnu::always_inline]] inline int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
 [[gnu::always_inline]] inline int64_t max(int64_t a, int64_t b) { return a > b ? a : b; }
+[[gnu::always_inline]] inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+struct Range {
+  int64_t begin, end;
+  int64_t size() const { return max(0, end - begin); }
+};
+// The i-th of so many parts, nearly equal.
+inline Range part(Range all, int64_t i, int64_t parts) {
+  return {all.begin + all.size() * i / parts, all.begin + all.size() * (i + 1) / parts};
+}
 
 // A tensor seen as [outer, extent, inner] around one axis.
 struct AxisView {

@@ -1,6 +1,7 @@
 #include "tandem/core/cpu/kernel.h"
 #include "tandem/core/blas.h"
 #include "tandem/core/cpu/gemm.h"
+#include "tandem/core/cpu/sparse.h"
 
 namespace tandem::TANDEM_CPU_PATH {
 namespace {
@@ -45,6 +46,7 @@ void run(const MatMul& k) {
 }
 
 void run(const Linear& k) {
+  if (k.sparse && k.y.dtype == Dtype::float32) return sparse_linear(k);
   const int64_t n = k.x.dims[0], in = k.w.dims[1], out = k.w.dims[0];
   floating(k.y.dtype, [&]<class T>(T) {
     product(Gemm<T>{n, out, in, k.x.as<T>(), in, false, k.w.as<T>(), in, true, k.y.as<T>(), out}, k.b.as<T>());
@@ -59,6 +61,7 @@ void run(const LinearDx& k) {
 }
 
 void run(const LinearDw& k) {
+  if (k.sparse && k.dw.dtype == Dtype::float32) return sparse_linear_dw(k);
   const int64_t in = k.x.dims[1], out = k.dy.dims[1];
   const Chunking cut = chunking(k.dy.dims);
   floating(k.dw.dtype, [&]<class T>(T) {

@@ -44,6 +44,17 @@ typedef float UnalignedVec __attribute__((vector_size(kLanes * sizeof(float)), a
 }
 [[gnu::always_inline]] inline Vec splat(float x) { return x - Vec{}; }
 
+// Bit i is set where lane i is not 0; a NaN is not.
+[[gnu::always_inline]] inline unsigned nonzero(Vec v) {
+#if defined(__AVX512F__)
+  return _mm512_cmp_ps_mask((__m512)v, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+#elif defined(__AVX2__)
+  return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps((__m256)v, _mm256_setzero_ps(), _CMP_NEQ_UQ)));
+#else
+  return static_cast<unsigned>(_mm_movemask_ps(_mm_cmpneq_ps((__m128)v, _mm_setzero_ps())));
+#endif
+}
+
 // a * b + c
 [[gnu::always_inline]] inline Vec fma(Vec a, Vec b, Vec c) {
 #if defined(__AVX512F__)

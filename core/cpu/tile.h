@@ -19,6 +19,13 @@ struct Tile {
       for (int v = 0; v < kVectors; ++v) sum[r][v] = Vec{};
     }
   }
+  [[gnu::always_inline]] void load_from(const float* c, int64_t c_row) {
+    TANDEM_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      TANDEM_UNROLL
+      for (int v = 0; v < kVectors; ++v) sum[r][v] = load(c + r * c_row + v * kLanes);
+    }
+  }
   // sum[r] += a[r * a_row + k * a_step] * b[k * b_step ..] for k in [0, depth)
   [[gnu::always_inline]] void add(const float* a, int64_t a_row, int64_t a_step, const float* b, int64_t b_step,
                                   int64_t depth) {

@@ -6,10 +6,6 @@
 namespace tandem::TANDEM_CPU_PATH {
 
 // Which of `kernel` places along an axis, origin + k * dilation, lie inside [0, extent): k in [begin, end).
-struct Range {
-  int64_t begin, end;
-  int64_t size() const { return max(0, end - begin); }
-};
 inline Range inside(int64_t origin, int64_t dilation, int64_t kernel, int64_t extent) {
   if (dilation == 1) return {max(0, -origin), min(kernel, extent - origin)};  // most are: spares the divisions
   const int64_t begin = origin < 0 ? (-origin + dilation - 1) / dilation : 0;

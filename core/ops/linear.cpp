@@ -38,7 +38,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
     throw ShapeError(fmt::format("linear: expected bias[{}] for {}, got {}", weight.dim(0), describe("weight", weight),
                                  describe("bias", bias)));
   Tensor y = empty({x.dim(0), weight.dim(0)}, {x.dtype(), x.device()});
-  launch(Linear{x, weight, bias, y});
+  launch(Linear{x, weight, bias, y, x.mostly_zero()});
   return record("linear", y, {x, weight, bias},
                 [x = save(x), w = save(weight), need_x = x.requires_grad(), need_w = weight.requires_grad(),
                  need_b = bias.defined() && bias.requires_grad()](const Tensor& dy) -> Grads {
@@ -46,7 +46,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
                   if (need_x) launch(LinearDx{dy, w, grads[0] = empty_like(x)});
                   if (need_w)
                     grads[1] = sum_over_rows(x, w.checked().shape(), dy.dtype(), dy.dtype(),
-                                             [&](Tensor& dw) { launch(LinearDw{dy, x, dw}); });
+                                             [&](Tensor& dw) { launch(LinearDw{dy, x, dw, x.checked().mostly_zero()}); });
                   if (need_b) grads[2] = bias_grad(dy);
                   return grads;
                 });

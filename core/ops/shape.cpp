@@ -11,7 +11,7 @@ Tensor Tensor::reshape(const Shape& wanted) const {
   if (numel() != wanted.numel())
     throw ShapeError(fmt::format("reshape: expected a shape of {} elements for {}, got {} ({})", numel(),
                                  describe("x", *this), to_string(wanted), wanted.numel()));
-  Tensor y = TensorAccess::make(wanted, dtype(), impl_->storage);
+  Tensor y = TensorAccess::make(wanted, dtype(), impl_->storage).set_mostly_zero(mostly_zero());
   return record("reshape", y, {*this}, [from = shape()](const Tensor& dy) -> Grads { return {dy.reshape(from)}; });
 }
 
