@@ -164,10 +164,29 @@ struct Window {
   Size2 kernel, stride, padding, dilation;
 };
 // Cross-correlation, channels-last: y[N, H', W', O] = x[N, H, W, C] * w[O, kh, kw, C/groups] + b[O].
-struct Conv { RowsIn x; In w, b; RowsOut y; Window window; int64_t groups; TANDEM_KERNEL(Conv, x, w, b, y, window, groups) };
-struct ConvDx { RowsIn dy; In w; RowsOut dx; Window window; int64_t groups; TANDEM_KERNEL(ConvDx, dy, w, dx, window, groups) };
-// dw[lanes, O, kh, kw, C/groups].
-struct ConvDw { RowsIn dy, x; Sum dw; Window window; int64_t groups; TANDEM_KERNEL(ConvDw, dy, x, dw, window, groups) };
+// With mean and rstd (and gamma, beta) x stands for what BnApply makes of it along its last axis, with relu for
+// the relu of that; padding is 0 nevertheless. packed may be absent: what ConvPack made of w.
+struct Conv {
+  RowsIn x; In w, b; RowsOut y; Window window; int64_t groups;
+  In mean{}, rstd{}, gamma{}, beta{}; bool relu = false; In packed{};
+  TANDEM_KERNEL(Conv, x, w, b, y, window, groups, mean, rstd, gamma, beta, relu, packed)
+};
+// packed: what ConvPack made of w, turned.
+struct ConvDx {
+  RowsIn dy; In w; RowsOut dx; Window window; int64_t groups; In packed{};
+  TANDEM_KERNEL(ConvDx, dy, w, dx, window, groups, packed)
+};
+// dw[lanes, O, kh, kw, C/groups]. x stands for what it does in Conv.
+struct ConvDw {
+  RowsIn dy, x; Sum dw; Window window; int64_t groups; In mean{}, rstd{}, gamma{}, beta{}; bool relu = false;
+  TANDEM_KERNEL(ConvDw, dy, x, dw, window, groups, mean, rstd, gamma, beta, relu)
+};
+// packed = w as Conv, or turned, as ConvDx wants it: of conv_packed_size (conv_pack.h) floats, not 0, in a layout of
+// the backend's own.
+struct ConvPack {
+  In w; Out packed; Window window; bool turned;
+  TANDEM_KERNEL(ConvPack, w, packed, window, turned)
+};
 
 // ---- pooling -----------------------------------------------------------------------------------
 
@@ -207,6 +226,8 @@ struct BnFromRunning { In running_mean, running_var; Out mean, rstd; double eps;
 struct BnApply { RowsIn x; In mean, rstd, gamma, beta; RowsOut y; int axis; TANDEM_KERNEL(BnApply, x, mean, rstd, gamma, beta, y, axis) };
 // sums[lanes, 2, C] = {sum dy, sum dy * (x - mean)}.
 struct BnGradSums { RowsIn dy, x; In mean, rstd; Sum sums; int axis; TANDEM_KERNEL(BnGradSums, dy, x, mean, rstd, sums, axis) };
+// dgamma = sums[1] * rstd, dbeta = sums[0] (each may be absent).
+struct BnGradFinish { In sums, rstd; Out dgamma, dbeta; TANDEM_KERNEL(BnGradFinish, sums, rstd, dgamma, dbeta) };
 // dx = gamma * rstd * (dy - sums[0]/n - (x - mean) * rstd^2 * sums[1]/n) for batch statistics over n values
 // (Ioffe and Szegedy 2015, section 3); without sums (eval), or where the mask is 0: dx = gamma * rstd * dy.
 struct BnGradApply {
@@ -261,9 +282,10 @@ struct AdamStep { In g, hyper, steps; InOut p, m, v; bool decoupled; TANDEM_KERN
   X(Fill) X(Cast) X(Affine) X(Unary) X(UnaryGrad) X(Binary) X(AddTo) X(Count) X(Scale)                \
   X(Permute) X(Expand) X(Slice) X(Place) X(GatherRows) X(GatherRowsGrad) X(GatherImages)              \
   X(Reduce) X(Merge) X(SumSquares) X(ClipFactor)                                                      \
-  X(MatMul) X(Linear) X(LinearDx) X(LinearDw) X(SumRows) X(Conv) X(ConvDx) X(ConvDw)                  \
+  X(MatMul) X(Linear) X(LinearDx) X(LinearDw) X(SumRows)                                            \
+  X(Conv) X(ConvDx) X(ConvDw) X(ConvPack)                                                             \
   X(MaxPool) X(MaxPoolGrad) X(AvgPool) X(AvgPoolGrad)                                                 \
-  X(BnMoments) X(BnFinish) X(BnFromRunning) X(BnApply) X(BnGradSums) X(BnGradApply)                   \
+  X(BnMoments) X(BnFinish) X(BnFromRunning) X(BnApply) X(BnGradSums) X(BnGradFinish) X(BnGradApply)   \
   X(BnAct) X(BnActGradSums) X(BnActGradApply)                                                         \
   X(Softmax) X(SoftmaxGrad) X(CrossEntropy) X(CrossEntropyGrad) X(DropoutApply) X(SgdStep) X(AdamStep)
 

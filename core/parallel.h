@@ -35,9 +35,15 @@ int cores_of_quota(const char* cpu_max);
 // This thread's scratch memory, 64-byte aligned and uninitialised, valid until its next call: take it inside a
 // parallel body, never across one, unless the body takes none. Grows when it must and stays. Throws OutOfMemory.
 void* scratch_bytes(size_t bytes);
+// Another such block, for what the bodies of one parallel_for share: taken by whoever starts it.
+void* shared_scratch_bytes(size_t bytes);
 template <class T>
 [[gnu::always_inline]] inline T* scratch(int64_t n) {
   return static_cast<T*>(scratch_bytes(static_cast<size_t>(n) * sizeof(T)));
+}
+template <class T>
+[[gnu::always_inline]] inline T* shared_scratch(int64_t n) {
+  return static_cast<T*>(shared_scratch_bytes(static_cast<size_t>(n) * sizeof(T)));
 }
 
 }  // namespace tandem

@@ -158,8 +158,20 @@ struct Free {
 struct Scratch {
   std::unique_ptr<void, Free> data;
   size_t bytes = 0;
+
+  void* at_least(size_t wanted) {
+    if (wanted > bytes) {
+      bytes = 0;
+      data.reset();
+      const size_t rounded = (wanted + 4095) / 4096 * 4096;
+      data.reset(std::aligned_alloc(64, rounded));
+      if (!data) throw OutOfMemory(fmt::format("scratch: no memory for {} bytes", rounded));
+      bytes = rounded;
+    }
+    return data.get();
+  }
 };
-thread_local Scratch this_threads_scratch;
+thread_local Scratch this_threads_scratch, this_threads_shared_scratch;
 
 }  // namespace
 
@@ -206,17 +218,7 @@ void parallel_for(int64_t n, Body body, const void* context) {
   for (int64_t i = 0; i < n; ++i) body(context, i);
 }
 
-void* scratch_bytes(size_t bytes) {
-  Scratch& s = this_threads_scratch;
-  if (bytes > s.bytes) {
-    s.bytes = 0;
-    s.data.reset();
-    const size_t rounded = (bytes + 4095) / 4096 * 4096;
-    s.data.reset(std::aligned_alloc(64, rounded));
-    if (!s.data) throw OutOfMemory(fmt::format("scratch: no memory for {} bytes", rounded));
-    s.bytes = rounded;
-  }
-  return s.data.get();
-}
+void* scratch_bytes(size_t bytes) { return this_threads_scratch.at_least(bytes); }
+void* shared_scratch_bytes(size_t bytes) { return this_threads_shared_scratch.at_least(bytes); }
 
 }  // namespace tandem

@@ -209,6 +209,18 @@ void run(const BnFromRunning& k) {
   });
 }
 
+void run(const BnGradFinish& k) {
+  const int64_t channels = k.rstd.dims.numel();
+  const double *sums = k.sums.as<double>(), *rstd = k.rstd.as<double>();
+  floating(k.dgamma ? k.dgamma.dtype : k.dbeta.dtype, [&]<class T>(T) {
+    T *dgamma = k.dgamma.as<T>(), *dbeta = k.dbeta.as<T>();
+    for (int64_t c = 0; c < channels; ++c) {
+      if (dgamma) dgamma[c] = static_cast<T>(sums[channels + c] * rstd[c]);
+      if (dbeta) dbeta[c] = static_cast<T>(sums[c]);
+    }
+  });
+}
+
 void run(const BnApply& k) {
   const Layout l(k.x.dims, k.axis);
   floating(k.x.dtype, [&]<class T>(T) {

@@ -62,13 +62,11 @@ void arithmetic(const View& mean, const View& rstd, const F& f) {
   arithmetic<T>(mean, rstd, kFew + 1, f);
 }
 
-// The columns mean, rest, k, beta of a BnScale, in scratch memory that has room for `columns`. Bodies of parallel loops
-// may read them, if they take no scratch memory themselves.
+// table = the columns mean, rest, k, beta of a BnScale.
 template <class P, class T>
-P* bn_table(const View& mean, const View& rstd, const T* gamma, const T* beta, int columns = 4) {
+void bn_fill(const View& mean, const View& rstd, const T* gamma, const T* beta, P* table) {
   const int64_t channels = mean.dims.numel();
   const double *m = mean.as<double>(), *r = rstd.as<double>();
-  P* table = scratch<P>(columns * channels);
   TANDEM_INDEPENDENT
   for (int64_t c = 0; c < channels; ++c) {
     const scalar::BnScale<P> s = scalar::bn_scale<P>(m[c], r[c], gamma ? static_cast<double>(gamma[c]) : 1.0,
@@ -78,6 +76,13 @@ P* bn_table(const View& mean, const View& rstd, const T* gamma, const T* beta, i
     table[2 * channels + c] = s.k;
     table[3 * channels + c] = s.beta;
   }
+}
+// The same in scratch memory that has room for `columns`. Bodies of parallel loops may read them, if they take no
+// scratch memory themselves.
+template <class P, class T>
+P* bn_table(const View& mean, const View& rstd, const T* gamma, const T* beta, int columns = 4) {
+  P* table = scratch<P>(columns * mean.dims.numel());
+  bn_fill(mean, rstd, gamma, beta, table);
   return table;
 }
 template <class S, class P>
@@ -120,23 +125,27 @@ struct Block {
   [[gnu::always_inline]] Constants<P> at(int j) const { return {&own[0][j], W}; }
 };
 
+// y[i] = f(i, constants of its channel) for pixels [begin, end) whose channels are neighbours.
+template <int kColumns, class T, class P, class F>
+void for_pixels(const Constants<P>& table, int64_t begin, int64_t end, T* y, const F& f) {
+  const int64_t channels = table.stride;
+  for_blocks<kWidth<T>>(channels, [&]<int W>(Width<W>, int64_t c, int64_t) {
+    const Block<W, kColumns, P> block(table.from(c));
+    for (int64_t i = begin * channels + c; i < end * channels; i += channels) {
+      TANDEM_INDEPENDENT
+      TANDEM_ROLLED
+      for (int j = 0; j < W; ++j) y[i + j] = f(i + j, block.at(j));
+    }
+  });
+}
+
 // y[i] = f(i, constants of its channel) for every value.
 template <int kColumns, class T, class P, class F>
 void for_values(const Layout& l, const P* constants, T* y, const F& f) {
   const Constants<P> table{constants, l.channels};
   parallel_ranges(l.rows * l.pre, max(4, kGrain / max(1, l.pixel())), [&](int64_t begin, int64_t end) {
     const F local = f;
-    if (l.inner == 1) {
-      for_blocks<kWidth<T>>(l.channels, [&]<int W>(Width<W>, int64_t c, int64_t) {
-        const Block<W, kColumns, P> block(table.from(c));
-        for (int64_t i = begin * l.channels + c; i < end * l.channels; i += l.channels) {
-          TANDEM_INDEPENDENT
-          TANDEM_ROLLED
-          for (int j = 0; j < W; ++j) y[i + j] = local(i + j, block.at(j));
-        }
-      });
-      return;
-    }
+    if (l.inner == 1) return for_pixels<kColumns>(table, begin, end, y, local);
     for (int64_t p = begin; p < end; ++p) {
       parallel_ranges(l.channels, max(1, kGrain / l.inner), [&](int64_t first, int64_t last) {
         for (int64_t c = first; c < last; ++c) {

@@ -1,164 +1,186 @@
-// Convolution as matrix products: the patches of a few images are laid out as rows (im2col), multiplied, and for
-// the input's gradient added back (col2im). Two images at a time keep the patches in the L2 cache.
-#include <cstring>
-
-#include "tandem/core/blas.h"
-#include "tandem/core/cpu/window.h"
+// Convolution: which algorithm, on which images, by which threads. Chunks of images are independent, and within one
+// no sum depends on the images beside it.
+#include "tandem/core/conv_pack.h"
+#include "tandem/core/cpu/conv_direct.h"
+#include "tandem/core/cpu/conv_image.h"
+#include "tandem/core/cpu/im2col.h"
+#include "tandem/core/cpu/winograd.h"
 
 namespace tandem::TANDEM_CPU_PATH {
 namespace {
 
-struct ConvGeometry : Geometry {
-  int64_t groups;
+// Windows at the end of an odd extent of y look one pixel further in Winograd's algorithm.
+Frame even(Frame frame, int64_t h, int64_t w) {
+  frame.h += h % 2;
+  frame.w += w % 2;
+  return frame;
+}
 
-  ConvGeometry(const Shape& x, const Shape& y, const Window& window_, int64_t groups_)
-      : Geometry(x, y, window_), groups(groups_) {}
-  int64_t group_c() const { return c / groups; }
-  int64_t group_out() const { return out_c / groups; }
-  int64_t patch() const { return window.kernel.h * window.kernel.w * group_c(); }
-  // Each patch is one pixel of x: no copy is needed.
-  bool pointwise() const {
-    return window.kernel.h * window.kernel.w == 1 && window.stride.h * window.stride.w == 1 &&
-           window.padding.h + window.padding.w == 0;
+// ---- the input's gradient ----------------------------------------------------------------------------------
+// The pixels of dx that lie `stride` apart all see the same places of the kernel: they are a convolution of dy with
+// stride 1 and those places, turned. Along one axis of dx, phase f: pixels f + q * stride, q < count, see the pixels
+// begin + q + j, j < taps, of dy through the kernel's places last - j * stride.
+struct Phase {
+  int64_t first, stride, count, begin, taps, last;
+
+  Phase(int64_t f, int64_t kernel, int64_t stride_, int64_t padding, int64_t extent) : first(f), stride(stride_) {
+    const int64_t place = (f + padding) % stride;
+    count = f < extent ? (extent - 1 - f) / stride + 1 : 0;
+    taps = place < kernel ? (kernel - 1 - place) / stride + 1 : 0;
+    last = place + (taps - 1) * stride;
+    begin = (f + padding - place) / stride - (taps - 1);
   }
 };
 
-// For every patch of one image: begin(whether all of it lies inside), then f(position in the image of the group's
-// first channel, position in the patch, values) for each contiguous run that it shares with the image.
-template <class Begin, class F>
-void for_patches(const ConvGeometry& g, const Begin& begin, const F& f) {
-  const Window& window = g.window;
-  const bool joined = window.dilation.w == 1 && g.groups == 1;  // neighbouring pixels make one run
-  for (int64_t oy = 0; oy < g.out_h; ++oy) {
-    const Range ky = g.rows(oy);
-    for (int64_t ox = 0; ox < g.out_w; ++ox) {
-      const Range kx = g.columns(ox);
-      begin(ky.size() == window.kernel.h && kx.size() == window.kernel.w);
-      const int64_t step = joined ? kx.size() : 1;
-      for (int64_t i = ky.begin; i < ky.end; ++i) {
-        const int64_t row = (g.top(oy) + i * window.dilation.h) * g.w + g.left(ox);
-        for (int64_t j = kx.begin; j < kx.end; j += step) {
-          f((row + j * window.dilation.w) * g.c, (i * window.kernel.w + j) * g.group_c(), step * g.group_c());
-        }
-      }
+// f(phase along H, phase along W) for all phases of an image of h x w pixels.
+template <class F>
+void for_phases(const Window& window, int64_t h, int64_t w, const F& f) {
+  for (int64_t i = 0; i < window.stride.h; ++i) {
+    for (int64_t j = 0; j < window.stride.w; ++j) {
+      f(Phase(i, window.kernel.h, window.stride.h, window.padding.h, h),
+        Phase(j, window.kernel.w, window.stride.w, window.padding.w, w));
     }
   }
 }
 
-// cols[images * pixels, patch] of one group; `x` points to the group's first channel.
-template <class T>
-void im2col(const ConvGeometry& g, const T* x, int64_t images, T* cols) {
-  const int64_t patch = g.patch();
-  T* next = cols;
-  for (int64_t n = 0; n < images; ++n, x += g.image()) {
-    const auto begin = [&](bool whole) {
-      cols = next;
-      next += patch;
-      if (!whole) std::memset(cols, 0, static_cast<size_t>(patch) * sizeof(T));
-    };
-    for_patches(g, begin, [&](int64_t from, int64_t to, int64_t count) {
-      std::memcpy(cols + to, x + from, static_cast<size_t>(count) * sizeof(T));
-    });
-  }
+// All of dy that any phase sees.
+Frame frame_of_phases(const Window& window, int64_t h, int64_t w) {
+  int64_t top = 0, left = 0, bottom = 0, right = 0;
+  for_phases(window, h, w, [&](const Phase& ph, const Phase& pw) {
+    top = max(top, -ph.begin);
+    left = max(left, -pw.begin);
+    bottom = max(bottom, ph.begin + ph.count + ph.taps - 1);
+    right = max(right, pw.begin + pw.count + pw.taps - 1);
+  });
+  return {top, left, top + bottom, left + right};
 }
 
-// x += the patches, each where it came from.
-template <class T>
-void col2im(const ConvGeometry& g, const T* cols, int64_t images, T* x) {
-  const T* next = cols;
-  for (int64_t n = 0; n < images; ++n, x += g.image()) {
-    const auto begin = [&](bool) {
-      cols = next;
-      next += g.patch();
-    };
-    for_patches(g, begin, [&](int64_t to, int64_t from, int64_t count) {
-      TANDEM_INDEPENDENT
-      for (int64_t i = 0; i < count; ++i) x[to + i] += cols[from + i];
+// ---- packed weights ----------------------------------------------------------------------------------------
+
+void pack(const float* w, const Shape& dims, const Window& window, bool turned, float* packed) {
+  const int64_t out = dims[0], taps = dims[1] * dims[2], in = dims[3];
+  if (conv_algorithm(Dtype::float32, dims, window, 1) == ConvAlgorithm::winograd) {
+    if (turned) pack_winograd(out, in, packed, [&](int64_t c, int64_t ky, int64_t kx, int64_t o) {
+      return w[(o * 9 + 8 - ky * 3 - kx) * in + c];
     });
+    else pack_winograd(in, out, packed, [&](int64_t o, int64_t ky, int64_t kx, int64_t c) {
+      return w[(o * 9 + ky * 3 + kx) * in + c];
+    });
+    return;
   }
+  if (!turned) {
+    pack_blocks(taps * in, out, packed, [&](int64_t k, int64_t o) { return w[o * taps * in + k]; });
+    return;
+  }
+  for_phases(window, 1, 1, [&](const Phase& ph, const Phase& pw) {
+    packed = pack_blocks(ph.taps * pw.taps * out, in, packed, [&](int64_t k, int64_t c) {
+      const int64_t tap = k / out, ky = ph.last - tap / pw.taps * ph.stride, kx = pw.last - tap % pw.taps * pw.stride;
+      return w[((k % out * dims[1] + ky) * dims[2] + kx) * in + c];
+    });
+  });
 }
 
-// A group's patches as a matrix of `ld` columns a row: in scratch memory, or x itself.
-template <class T>
-struct Patches {
-  const T* data;
-  int64_t ld;
-};
-template <class T>
-Patches<T> patches(const ConvGeometry& g, const T* x, int64_t images) {
-  if (g.pointwise()) return {x, g.c};
-  T* cols = scratch<T>(images * g.pixels() * g.patch());
-  im2col(g, x, images, cols);
-  return {cols, g.patch()};
+// The call's packed weights, or ours, valid until the next such call of this thread.
+template <class Call>
+const float* packed_weights(const Call& k, bool turned) {
+  if (k.packed) return k.packed.template as<float>();
+  float* packed = shared_scratch<float>(conv_packed_size(k.w.dtype, k.w.dims, k.window, k.groups, turned));
+  pack(k.w.template as<float>(), k.w.dims, k.window, turned, packed);
+  return packed;
+}
+
+// Of y = conv(x), where x is read from `images`.
+Sliding sliding(const Geometry& g, const Images<float>& images, int64_t count) {
+  const int64_t line = images.line();
+  return {.images = count, .rows = g.out_h, .columns = g.out_w, .channels = g.out_c, .lines = g.window.kernel.h,
+          .run = g.window.kernel.w * g.c, .x_image = images.image(), .x_row = g.window.stride.h * line,
+          .x_pixel = g.window.stride.w * g.c, .x_line = line, .y_image = g.pixels() * g.out_c,
+          .y_row = g.out_w * g.out_c, .y_pixel = g.out_c};
+}
+
+// What the windows of all output pixels see.
+Frame frame_of(const Geometry& g) {
+  const Window& window = g.window;
+  return {window.padding.h, window.padding.w, (g.out_h - 1) * window.stride.h + window.kernel.h,
+          (g.out_w - 1) * window.stride.w + window.kernel.w};
 }
 
 }  // namespace
 
+void run(const ConvPack& k) { pack(k.w.as<float>(), k.w.dims, k.window, k.turned, k.packed.as<float>()); }
+
 void run(const Conv& k) {
-  const ConvGeometry g(k.x.dims, k.y.dims, k.window, k.groups);
+  const ConvAlgorithm algorithm = conv_algorithm(k.w.dtype, k.w.dims, k.window, k.groups);
+  if (algorithm == ConvAlgorithm::im2col) return im2col(k);
+  const Geometry g(k.x.dims, k.y.dims, k.window);
+  const bool fast = algorithm == ConvAlgorithm::winograd;
+  const Frame frame = fast ? even(frame_of(g), g.out_h, g.out_w) : frame_of(g);
+  const Images<float> images(k.x.as<float>(), g.h, g.w, g.c, frame, Prologue<float>(k), fast && g.c % kLanes != 0);
+  const float *packed = packed_weights(k, false), *bias = k.b.as<float>();
+  const Sliding s = sliding(g, images, 1);
   const Chunking cut = chunking(k.x.dims);
-  floating(k.x.dtype, [&]<class T>(T) {
-    parallel_for(cut.chunks(), [&](int64_t chunk) {
-      const int64_t begin = cut.chunk_begin(chunk), images = cut.chunk_begin(chunk + 1) - begin;
-      const int64_t rows = images * g.pixels();
-      const T* x = k.x.as<T>() + begin * g.image();
-      T* y = k.y.as<T>() + begin * g.pixels() * g.out_c;
-      for (int64_t group = 0; group < g.groups; ++group) {
-        const Patches<T> cols = patches(g, x + group * g.group_c(), images);
-        gemm(Gemm<T>{rows, g.group_out(), g.patch(), cols.data, cols.ld, false,
-                     k.w.as<T>() + group * g.group_out() * g.patch(), g.patch(), true, y + group * g.group_out(),
-                     g.out_c});
-      }
-      const T* b = k.b.as<T>();
-      for (int64_t row = 0; b && row < rows; ++row) {
-        TANDEM_INDEPENDENT
-        for (int64_t o = 0; o < g.out_c; ++o) y[row * g.out_c + o] += b[o];
-      }
-    });
+  parallel_for(cut.chunks(), [&](int64_t chunk) {
+    float* memory = scratch<float>(images.scratch(1) + (fast ? winograd_floats(g.c) : 0));
+    for (int64_t n = cut.chunk_begin(chunk); n < cut.chunk_begin(chunk + 1); ++n) {
+      const float* x = images.read(n, 1, memory);
+      float* y = k.y.as<float>() + n * s.y_image;
+      if (fast) winograd(s, x, packed, bias, y, memory + images.scratch(1));
+      else convolve(s, x, packed, bias, y);
+    }
   });
 }
 
 void run(const ConvDx& k) {
-  const ConvGeometry g(k.dx.dims, k.dy.dims, k.window, k.groups);
+  const ConvAlgorithm algorithm = conv_algorithm(k.w.dtype, k.w.dims, k.window, k.groups);
+  if (algorithm == ConvAlgorithm::im2col) return im2col(k);
+  const Geometry g(k.dx.dims, k.dy.dims, k.window);
+  const bool fast = algorithm == ConvAlgorithm::winograd;
+  const Frame phases = frame_of_phases(k.window, g.h, g.w), frame = fast ? even(phases, g.h, g.w) : phases;
+  const Images<float> images(k.dy.as<float>(), g.out_h, g.out_w, g.out_c, frame, {}, fast && g.out_c % kLanes != 0);
+  const float* packed = packed_weights(k, true);
+  const int64_t line = images.line();
   const Chunking cut = chunking(k.dx.dims);
-  floating(k.dx.dtype, [&]<class T>(T) {
-    parallel_for(cut.chunks(), [&](int64_t chunk) {
-      const int64_t begin = cut.chunk_begin(chunk), images = cut.chunk_begin(chunk + 1) - begin;
-      const int64_t rows = images * g.pixels();
-      const T* dy = k.dy.as<T>() + begin * g.pixels() * g.out_c;
-      T* dx = k.dx.as<T>() + begin * g.image();
-      std::memset(dx, 0, static_cast<size_t>(images * g.image()) * sizeof(T));
-      for (int64_t group = 0; group < g.groups; ++group) {
-        T* into = dx + group * g.group_c();
-        T* cols = g.pointwise() ? into : scratch<T>(rows * g.patch());
-        gemm(Gemm<T>{rows, g.patch(), g.group_out(), dy + group * g.group_out(), g.out_c, false,
-                     k.w.as<T>() + group * g.group_out() * g.patch(), g.patch(), false, cols,
-                     g.pointwise() ? g.c : g.patch()});
-        if (!g.pointwise()) col2im(g, cols, images, into);
-      }
-    });
+  parallel_for(cut.chunks(), [&](int64_t chunk) {
+    float* memory = scratch<float>(images.scratch(1) + (fast ? winograd_floats(g.out_c) : 0));
+    for (int64_t n = cut.chunk_begin(chunk); n < cut.chunk_begin(chunk + 1); ++n) {
+      const float *image = images.read(n, 1, memory), *w = packed;
+      for_phases(k.window, g.h, g.w, [&](const Phase& ph, const Phase& pw) {
+        const Sliding s{.images = 1, .rows = ph.count, .columns = pw.count, .channels = g.c, .lines = ph.taps,
+                        .run = pw.taps * g.out_c, .x_image = 0, .x_row = line, .x_pixel = g.out_c, .x_line = line,
+                        .y_image = 0, .y_row = ph.stride * g.w * g.c, .y_pixel = pw.stride * g.c};
+        const float* dy = image + (frame.top + ph.begin) * line + (frame.left + pw.begin) * g.out_c;
+        float* dx = k.dx.as<float>() + n * g.image() + (ph.first * g.w + pw.first) * g.c;
+        if (fast) winograd(s, dy, w, nullptr, dx, memory + images.scratch(1));
+        else convolve(s, dy, w, nullptr, dx);
+        w += packed_floats(s.lines * s.run, g.c);
+      });
+    }
   });
 }
 
 void run(const ConvDw& k) {
-  const ConvGeometry g(k.x.dims, k.dy.dims, k.window, k.groups);
+  const Shape w = k.dw.dims.without(0);
+  const ConvAlgorithm algorithm = conv_algorithm(k.dw.dtype, w, k.window, k.groups);
+  if (algorithm == ConvAlgorithm::im2col) return im2col(k);
+  const Geometry g(k.x.dims, k.dy.dims, k.window);
+  const bool fast = algorithm == ConvAlgorithm::winograd;
+  const Frame frame = fast ? even(frame_of(g), g.out_h, g.out_w) : frame_of(g);
+  const bool whole_vectors = (fast ? 1 : k.window.kernel.w) * g.c % kLanes == 0;
+  const Images<float> images(k.x.as<float>(), g.h, g.w, g.c, frame, Prologue<float>(k), !whole_vectors);
   const Chunking cut = chunking(k.x.dims);
-  floating(k.dw.dtype, [&]<class T>(T) {
-    parallel_for(cut.lanes(), [&](int64_t lane) {
-      T* dw = k.dw.as<T>() + lane * g.out_c * g.patch();
-      const int64_t lane_begin = cut.lane_begin(lane), lane_end = cut.lane_begin(lane + 1);
-      for (int64_t begin = lane_begin; begin < lane_end; begin += cut.rows) {
-        const int64_t images = min(cut.rows, lane_end - begin);
-        const T* x = k.x.as<T>() + begin * g.image();
-        const T* dy = k.dy.as<T>() + begin * g.pixels() * g.out_c;
-        for (int64_t group = 0; group < g.groups; ++group) {
-          const Patches<T> cols = patches(g, x + group * g.group_c(), images);
-          gemm(Gemm<T>{g.group_out(), g.patch(), images * g.pixels(), dy + group * g.group_out(), g.out_c, true,
-                       cols.data, cols.ld, false, dw + group * g.group_out() * g.patch(), g.patch(),
-                       k.dw.add || begin > lane_begin});
-        }
-      }
-    });
+  parallel_for(cut.lanes(), [&](int64_t lane) {
+    const int64_t frames = images.scratch(cut.rows);
+    float* memory = scratch<float>(frames + (fast ? winograd_dw_floats(sliding(g, images, cut.rows)) : 0));
+    float* dw = k.dw.as<float>() + lane * w.numel();
+    const int64_t lane_begin = cut.lane_begin(lane), lane_end = cut.lane_begin(lane + 1);
+    for (int64_t begin = lane_begin; begin < lane_end; begin += cut.rows) {
+      const int64_t count = min(cut.rows, lane_end - begin);
+      const Sliding s = sliding(g, images, count);
+      const float *x = images.read(begin, count, memory), *dy = k.dy.as<float>() + begin * s.y_image;
+      const bool add = k.dw.add || begin > lane_begin;
+      if (fast) winograd_dw(s, x, dy, add, dw, memory + frames);
+      else convolve_dw(s, x, dy, add, dw);
+    }
   });
 }
 

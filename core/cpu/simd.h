@@ -11,11 +11,11 @@
 namespace tandem::TANDEM_CPU_PATH {
 
 #if defined(__AVX512F__)
-inline constexpr int64_t kLanes = 16;
+inline constexpr int64_t kLanes = 16, kRegisters = 32;
 #elif defined(__AVX2__)
-inline constexpr int64_t kLanes = 8;
+inline constexpr int64_t kLanes = 8, kRegisters = 16;
 #else
-inline constexpr int64_t kLanes = 4;
+inline constexpr int64_t kLanes = 4, kRegisters = 16;
 #endif
 
 typedef float Vec __attribute__((vector_size(kLanes * sizeof(float)), may_alias));

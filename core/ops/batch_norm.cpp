@@ -114,14 +114,15 @@ Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, Runn
   launch(BnApply{x, s.mean, s.rstd, gamma, beta, y, c.axis});
   return record("batch_norm", y, {x, gamma, beta}, [=, x = save(x), gamma = save(gamma)](const Tensor& dy) -> Grads {
     Grads grads(3);
-    const Shape pair{2, c.count}, channels{c.count};
+    const Shape pair{2, c.count};
     Tensor sums;
     if (need_gamma || need_beta || use_batch)
       sums = sum_over_rows(x, pair, Dtype::float64, Dtype::float64, [&](Tensor& lanes) {
         launch(BnGradSums{dy, x, s.mean, s.rstd, lanes, c.axis});
       });
-    if (need_gamma) grads[1] = (slice(sums, 0, 1, 2).reshape(channels) * s.rstd).to(dy.dtype());
-    if (need_beta) grads[2] = slice(sums, 0, 0, 1).reshape(channels).to(dy.dtype());
+    if (need_gamma) grads[1] = empty_like(gamma);
+    if (need_beta) grads[2] = empty({c.count}, {dy.dtype(), dy.device()});
+    if (need_gamma || need_beta) launch(BnGradFinish{sums, s.rstd, grads[1], grads[2]});
     if (need_x)
       launch(BnGradApply{dy, x, marks, s.mean, s.rstd, gamma, use_batch ? sums : Tensor(), grads[0] = empty_like(x),
                          c.axis, c.values});

@@ -1,0 +1,12 @@
+// Convolution as matrix products, for every dtype, group and window.
+#pragma once
+
+#include "tandem/core/cpu/kernel.h"
+
+namespace tandem::TANDEM_CPU_PATH {
+
+void im2col(const Conv& k);
+void im2col(const ConvDx& k);
+void im2col(const ConvDw& k);
+
+}  // namespace tandem::TANDEM_CPU_PATH
