@@ -62,14 +62,18 @@ struct CallOf : Call {
     std::string text;
     for_fields(k, [&text](const std::string& name, auto& field) {
       using Field = std::remove_cvref_t<decltype(field)>;
-      if constexpr (requires { field.use; }) return;
+      if constexpr (requires { field.use; })
+        return;
       else {
         if (!text.empty()) text += ' ';
         text += name;
         text += '=';
-        if constexpr (std::is_enum_v<Field>) text += std::to_string(static_cast<int>(field));
-        else if constexpr (std::is_integral_v<Field>) text += std::to_string(field);
-        else text += scalar_text(field);
+        if constexpr (std::is_enum_v<Field>)
+          text += std::to_string(static_cast<int>(field));
+        else if constexpr (std::is_integral_v<Field>)
+          text += std::to_string(field);
+        else
+          text += scalar_text(field);
       }
     });
     return text;

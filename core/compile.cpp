@@ -17,27 +17,6 @@ namespace {
 std::atomic<uint64_t> structure_version{0};
 constexpr size_t kMostPlans = 8;  // of one step: for a batch's tail, for other modes
 
-Recording record(const CompiledStep::Function& step, const std::vector<Tensor>& inputs) {
-  Recorder recorder;
-  recorder.recording.inputs = inputs;
-  std::vector<Tensor> outputs;
-  try {
-    outputs = step(inputs);
-    for (Tensor& output : outputs) {
-      output = output.detach();
-      for (const Tensor& input : inputs) {
-        if (View(output).data == View(input).data) refuse_to_record("returns one of its inputs");
-      }
-    }
-  } catch (...) {
-    recorder.finish();
-    throw;
-  }
-  Recording recording = recorder.finish();
-  recording.outputs = std::move(outputs);
-  return recording;
-}
-
 // The first line in which two recordings differ.
 std::string difference(const std::string& a, const std::string& b) {
   const std::vector<std::string> left = split(a, '\n'), right = split(b, '\n');
@@ -104,8 +83,8 @@ CompiledStep& CompiledStep::operator=(CompiledStep&&) noexcept = default;
 // Two recordings must be alike: what differs changes from step to step, and a replay would freeze it.
 CompiledStep::State::Entry CompiledStep::State::plan_of(const std::vector<Tensor>& inputs) {
   const uint64_t version = structure_version;
-  const std::string first = record(step, inputs).text();
-  Recording second = record(step, inputs);
+  const std::string first = record_step(step, inputs).text();
+  Recording second = record_step(step, inputs);
   if (first != second.text())
     throw NotRecordable("compile: two recordings of the step differ: " + difference(first, second.text()));
   Entry entry{{}, {}, {}, grad_enabled(), parallel_width(), version, 0, {}};
@@ -125,7 +104,7 @@ Plan& CompiledStep::State::plan_for(const std::vector<Tensor>& inputs) {
     const bool changed = entry->version != version;
     const bool due = options.check_recording || (entry->replays & (entry->replays - 1)) == 0;
     if (changed || due) {
-      const Recording now = record(step, inputs);
+      const Recording now = record_step(step, inputs);
       if (!entry->plan->same_recording(now)) {
         if (changed) continue;
         throw ValueError("compile: the step is no longer what was recorded: " +
@@ -156,12 +135,13 @@ std::vector<Tensor> CompiledStep::State::check(Plan& plan, const std::vector<Ten
   for (Tensor& output : outputs) output = output.detach();
   for (size_t i = 0; i < replayed.size(); ++i) {
     const bool state = i < changes.size();
-    const std::vector<char> eager = state ? bytes_at(changes[i].first, replayed[i].size())
-                                          : bytes_of(outputs[i - changes.size()]);
+    const std::vector<char> eager =
+        state ? bytes_at(changes[i].first, replayed[i].size()) : bytes_of(outputs[i - changes.size()]);
     if (eager == replayed[i]) continue;
-    throw ValueError(fmt::format("compile: step {} replayed and eager differ in {} {} of {} bytes; please report it, and "
-                                 "run eagerly meanwhile",
-                                 calls, state ? "state" : "output", state ? i : i - changes.size(), eager.size()));
+    throw ValueError(
+        fmt::format("compile: step {} replayed and eager differ in {} {} of {} bytes; please report it, and "
+                    "run eagerly meanwhile",
+                    calls, state ? "state" : "output", state ? i : i - changes.size(), eager.size()));
   }
   return outputs;
 }

@@ -1,6 +1,6 @@
 // A training step that is recorded once and then replayed: the same kernel calls on the same values, with no graph
-// building, no allocation and no dispatch in between, fused and ordered for the caches. On the CPU its results equal the
-// eager step's byte for byte.
+// building, no allocation and no dispatch in between, fused and ordered for the caches. On the CPU its results equal
+// the eager step's byte for byte.
 //
 //   CompiledStep step([&](const std::vector<Tensor>& in) -> std::vector<Tensor> {
 //     sgd.zero_grad();
@@ -12,11 +12,11 @@
 //   for (const auto& [x, y] : loader) step({x, y});
 //
 // What the function does on the host happens while it is recorded, not in every replay. What changes from step to step
-// must be in tensors and be changed in place: parameters, running statistics, the optimizer's learning rate and counters
-// are. A function that reads a tensor's value (item(), data()) or makes a tensor from host values cannot be recorded:
-// it runs eagerly, with one warning. Any other branch of the host is followed as it was when the step was recorded; that
-// it still records alike is checked at steps 1, 2, 4, 8, ..., or at each (`check_recording`).
-// A change of the inputs' shapes, of train() or eval(), of what is frozen or of gradients set from outside is noticed and
+// must be in tensors and be changed in place: parameters, running statistics, the optimizer's learning rate and
+// counters are. A function that reads a tensor's value (item(), data()) or makes a tensor from host values cannot be
+// recorded: it runs eagerly, with one warning. Any other branch of the host is followed as it was when the step was
+// recorded; that it still records alike is checked at steps 1, 2, 4, 8, ..., or at each (`check_recording`). A change
+// of the inputs' shapes, of train() or eval(), of what is frozen or of gradients set from outside is noticed and
 // recorded anew. Modules and tensors that the function refers to must stay where they are while the step lives.
 #pragma once
 
@@ -36,7 +36,7 @@ struct CompileOptions {
   // temporaries and grad() is empty afterwards.
   bool keep_gradients = true;
   bool check_recording = false;  // record each step again and compare, for functions that are not known to repeat
-  int64_t check_every = 0;       // > 0: every so many steps run the eager step too and compare all results, byte by byte
+  int64_t check_every = 0;  // > 0: every so many steps run the eager step too and compare all results, byte by byte
   // The plan's rewrites, one by one; see core/README.md. Results do not depend on them.
   bool fuse = true, order = true, block = true;
   bool poison = false;  // fill the temporaries with NaN before each replay, for tests
@@ -51,8 +51,8 @@ class CompiledStep {
   CompiledStep& operator=(CompiledStep&&) noexcept;
 
   // What the function returns, detached. The next call overwrites these tensors. Throws what the function throws, while
-  // it is recorded or (a label out of range) when its kernels run, and ValueError where a check finds a difference: then
-  // the sentence says what and where.
+  // it is recorded or (a label out of range) when its kernels run, and ValueError where a check finds a difference:
+  // then the sentence says what and where.
   std::vector<Tensor> operator()(const std::vector<Tensor>& inputs);
 
   // Why steps run eagerly; empty if they do not.

@@ -68,6 +68,8 @@ Plan::Plan(Recording recording, const CompileOptions& options, int threads)
   program_.begin = recording.begin;
   program_.end = recording.end;
   for (const auto& [address, storage] : escaped_) program_.escaped.insert(address);
+  if (options.fuse) fuse(program_);
+  if (options.block) pack(program_);
   if (options.block && options.order) order(program_);
   group_ = groups(program_, options.block);
   place(threads);
@@ -178,8 +180,10 @@ void Plan::resolve(Call& call, int64_t chunk, int64_t slot, const Chunking& cut)
       if (o.add) *o.add = *o.add || cut.chunk_begin(chunk) != cut.lane_begin(lane);
     }
     char* base = static_cast<char*>(v.data);
-    if (buffer != buffers_.end()) base = static_cast<char*>(arena_->data) + buffer->second.offset;
-    else if (const auto kept = escaped_.find(v.data); kept != escaped_.end()) base = static_cast<char*>(kept->second->data);
+    if (buffer != buffers_.end())
+      base = static_cast<char*>(arena_->data) + buffer->second.offset;
+    else if (const auto kept = escaped_.find(v.data); kept != escaped_.end())
+      base = static_cast<char*>(kept->second->data);
     for (size_t i = 0; i < input_addresses_.size(); ++i) {
       if (v.data == input_addresses_[i]) {
         sites_[i].push_back({&v, offset});
@@ -227,14 +231,14 @@ std::vector<std::pair<void*, int64_t>> Plan::changes() const {
 
 void Plan::poison() { std::memset(arena_->data, 0xff, arena_->bytes); }
 
-std::string Plan::name_of_buffer(const void* address,
-                                 const std::vector<std::pair<std::string, Tensor>>& names) const {
+std::string Plan::name_of_buffer(const void* address, const std::vector<std::pair<std::string, Tensor>>& names) const {
   for (size_t i = 0; i < input_addresses_.size(); ++i) {
     if (input_addresses_[i] == address) return fmt::format("input{}", i);
   }
   for (size_t i = 0; i < outputs_.size(); ++i) {
     const auto kept = escaped_.find(address);
-    if (kept != escaped_.end() && TensorAccess::impl(outputs_[i])->storage == kept->second) return fmt::format("output{}", i);
+    if (kept != escaped_.end() && TensorAccess::impl(outputs_[i])->storage == kept->second)
+      return fmt::format("output{}", i);
   }
   for (const auto& [name, tensor] : names) {
     if (View(tensor).data == address) return name;

@@ -18,14 +18,23 @@ namespace tandem {
 // The calls while they are rewritten, and what the rewrites need to know of their operands.
 struct Program {
   std::vector<std::unique_ptr<Call>> calls;
-  const char *begin, *end;        // made-up addresses: of what the step itself made
+  char *begin, *end;              // made-up addresses: of what the step itself made
   std::set<const void*> escaped;  // of those, what outlives the step
 
-  bool temporary(const void* address) const {
-    return address >= begin && address < end && escaped.count(address) == 0;
+  bool temporary(const void* address) const { return address >= begin && address < end && escaped.count(address) == 0; }
+  // A temporary of its own, in the dtype and on the device of `like`.
+  View make(const Shape& shape, const View& like) {
+    const View made{end, shape, like.dtype, like.device};
+    end += (shape.numel() * size_of(like.dtype) + 63) / 64 * 64;
+    return made;
   }
 };
 
+// Neighbouring calls become one where a kernel does both in one pass: batch norm and activation, their gradients, and
+// either in the convolution that reads the result.
+void fuse(Program& program);
+// Convolutions take their weights packed once for all chunks.
+void pack(Program& program);
 // Calls on whole batches that stand between row-wise ones move to the nearest place behind or before those.
 void order(Program& program);
 

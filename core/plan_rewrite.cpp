@@ -1,12 +1,157 @@
 // The rewrites of a plan: each looks for a few calls by their types and fields, and for who else uses what disappears.
 #include <algorithm>
 
+#include "tandem/core/conv_pack.h"
 #include "tandem/core/plan.h"
 
 namespace tandem {
 namespace {
 
 bool writes(Use use) { return use != Use::in && use != Use::rows_in; }
+
+bool uses(const Call& call, const void* address) {
+  return std::any_of(call.operands.begin(), call.operands.end(),
+                     [&](const Call::Operand& o) { return o.view->data == address; });
+}
+
+// The calls but `maker` that use what it makes.
+std::vector<size_t> users_of(const Program& program, size_t maker, const View& result) {
+  std::vector<size_t> users;
+  for (size_t i = 0; i < program.calls.size(); ++i) {
+    if (i != maker && uses(*program.calls[i], result.data)) users.push_back(i);
+  }
+  return users;
+}
+
+template <class K>
+K* as(Program& program, size_t i) {
+  return as<K>(*program.calls[i]);
+}
+template <class K>
+void put(Program& program, size_t i, const K& k) {
+  program.calls[i] = std::make_unique<CallOf<K>>(k);
+}
+void erase(Program& program, size_t i) { program.calls.erase(program.calls.begin() + static_cast<int64_t>(i)); }
+
+bool is_activation(UnaryOp op) { return op == UnaryOp::relu || op == UnaryOp::sigmoid || op == UnaryOp::tanh; }
+
+// ---- fuse --------------------------------------------------------------------------------------------------
+
+// BnApply, Unary -> BnAct. Nobody else reads what lies between.
+void fuse_norm_and_activation(Program& program) {
+  for (size_t i = 0; i < program.calls.size(); ++i) {
+    const BnApply* norm = as<BnApply>(program, i);
+    if (!norm || !program.temporary(norm->y.data)) continue;
+    const std::vector<size_t> users = users_of(program, i, norm->y);
+    const Unary* act = users.size() == 1 ? as<Unary>(program, users[0]) : nullptr;
+    if (!act || !is_activation(act->op)) continue;
+    put(program, users[0],
+        BnAct{norm->x, norm->mean, norm->rstd, norm->gamma, norm->beta, act->y, norm->axis, act->op});
+    erase(program, i--);
+  }
+}
+
+// UnaryGrad, BnGradSums, BnGradApply -> BnActGradSums, BnActGradApply, of an activation that BnAct computed.
+void fuse_their_gradients(Program& program) {
+  for (size_t i = 0; i < program.calls.size(); ++i) {
+    const UnaryGrad* grad = as<UnaryGrad>(program, i);
+    if (!grad || !program.temporary(grad->dx.data)) continue;
+    const BnAct* forward = nullptr;
+    for (size_t j = 0; j < i; ++j) {
+      if (const BnAct* f = as<BnAct>(program, j); f && f->y.data == grad->saved.data) forward = f;
+    }
+    const std::vector<size_t> users = users_of(program, i, grad->dx);
+    if (!forward || users.size() != 2) continue;
+    const BnGradSums* sums = as<BnGradSums>(program, users[0]);
+    const BnGradApply* apply = as<BnGradApply>(program, users[1]);
+    if (!sums || !apply || !apply->sums || apply->mask || sums->x.data != forward->x.data) continue;
+    const BnAct f = *forward;  // copies: put() frees what the pointers point to
+    const UnaryGrad g = *grad;
+    const BnGradSums s = *sums;
+    const BnGradApply a = *apply;
+    const RowsIn y = g.op == UnaryOp::relu ? RowsIn{} : RowsIn(g.saved);
+    put(program, users[0], BnActGradSums{y, g.dy, s.x, s.mean, s.rstd, f.gamma, f.beta, s.sums, s.axis, g.op});
+    put(program, users[1],
+        BnActGradApply{y, g.dy, a.x, a.mean, a.rstd, f.gamma, f.beta, a.sums, a.dx, a.axis, a.n, g.op});
+    erase(program, i--);
+  }
+}
+
+// What a convolution can do to its x by itself: batch norm, relu, or both.
+struct Prologue {
+  RowsIn x;  // what it then reads
+  In mean, rstd, gamma, beta;
+  bool relu;
+};
+
+template <class K>
+void read_through(Program& program, size_t i, const void* result, const Prologue& p) {
+  const K* conv = as<K>(program, i);
+  if (!conv) return;
+  K changed = *conv;
+  if (changed.x.data != result) return;
+  changed.x = p.x;
+  changed.mean = p.mean, changed.rstd = p.rstd, changed.gamma = p.gamma, changed.beta = p.beta;
+  changed.relu = p.relu;
+  put(program, i, changed);
+}
+
+// The call reads `result` as a convolution's x that has no prologue yet, or as relu's output for its gradient, to
+// which its input is as good.
+bool can_read_through(Program& program, size_t i, const void* result, const Prologue& p) {
+  if (const Conv* conv = as<Conv>(program, i)) return conv->x.data == result && !conv->mean && !conv->relu;
+  if (const ConvDw* conv = as<ConvDw>(program, i)) {
+    return conv->x.data == result && conv->dy.data != result && !conv->mean && !conv->relu;
+  }
+  const UnaryGrad* grad = as<UnaryGrad>(program, i);
+  return grad && !p.mean && grad->op == UnaryOp::relu && grad->dy.data != result;
+}
+
+// An activation that convolutions alone read is not stored: they compute it while they copy x, in backward again.
+void fuse_into_convolutions(Program& program) {
+  for (size_t i = 0; i < program.calls.size(); ++i) {
+    View result;
+    Prologue p{};
+    if (const BnAct* norm = as<BnAct>(program, i); norm && norm->act == UnaryOp::relu && norm->axis == 3) {
+      result = norm->y;
+      p = {norm->x, norm->mean, norm->rstd, norm->gamma, norm->beta, true};
+    } else if (const BnApply* plain = as<BnApply>(program, i); plain && plain->axis == 3) {
+      result = plain->y;
+      p = {plain->x, plain->mean, plain->rstd, plain->gamma, plain->beta, false};
+    } else if (const Unary* act = as<Unary>(program, i); act && act->op == UnaryOp::relu) {
+      result = act->y;
+      p = {act->x, {}, {}, {}, {}, true};
+    }
+    if (!result.data || result.dims.rank() != 4 || !program.temporary(result.data)) continue;
+    const std::vector<size_t> users = users_of(program, i, result);
+    if (!std::all_of(users.begin(), users.end(),
+                     [&](size_t user) { return can_read_through(program, user, result.data, p); }))
+      continue;
+    for (const size_t user : users) {
+      read_through<Conv>(program, user, result.data, p);
+      read_through<ConvDw>(program, user, result.data, p);
+      if (const UnaryGrad* grad = as<UnaryGrad>(program, user))
+        put(program, user, UnaryGrad{p.x, grad->dy, grad->dx, grad->op});
+    }
+    erase(program, i--);
+  }
+}
+
+// ---- pack --------------------------------------------------------------------------------------------------
+
+template <class K>
+bool pack_weights_of(Program& program, size_t i, bool turned) {
+  const K* conv = as<K>(program, i);
+  if (!conv || conv->packed) return false;
+  const int64_t size = conv_packed_size(conv->w.dtype, conv->w.dims, conv->window, conv->groups, turned);
+  if (size == 0) return false;
+  K changed = *conv;
+  changed.packed = program.make({size}, conv->w);
+  const ConvPack pack{conv->w, changed.packed, conv->window, turned};
+  put(program, i, changed);
+  program.calls.insert(program.calls.begin() + static_cast<int64_t>(i), std::make_unique<CallOf<ConvPack>>(pack));
+  return true;
+}
 
 // ---- order -------------------------------------------------------------------------------------------------
 
@@ -22,25 +167,38 @@ bool independent(const Call& a, const Call& b) {
 
 bool by_rows(const Call& call) { return row_chunks(call).chunks() > 1; }
 
-// Moves a call on the whole batch up (-1) or down (+1), past at least one row-wise call, next to one that is not.
+// Moves a call on the whole batch up (-1) or down (+1) past a run of row-wise ones, if it can pass all of the run.
 void move_out_of_the_way(Program& program, size_t from, int64_t step) {
   auto& calls = program.calls;
-  size_t to = from;
+  size_t to = from, next = from + static_cast<size_t>(step);
   bool passed = false;
-  for (size_t next = from + static_cast<size_t>(step); next < calls.size() && independent(*calls[from], *calls[next]);
-       next += static_cast<size_t>(step)) {
+  for (; next < calls.size() && independent(*calls[from], *calls[next]); next += static_cast<size_t>(step)) {
     if (passed && !by_rows(*calls[next])) break;
     passed |= by_rows(*calls[next]);
     to = next;
   }
-  if (!passed) return;
+  if (!passed || (next < calls.size() && by_rows(*calls[next]))) return;
   const auto begin = calls.begin();
   const auto at = [&](size_t i) { return begin + static_cast<int64_t>(i); };
-  if (step < 0) std::rotate(at(to), at(from), at(from) + 1);
-  else std::rotate(at(from), at(from) + 1, at(to) + 1);
+  if (step < 0)
+    std::rotate(at(to), at(from), at(from) + 1);
+  else
+    std::rotate(at(from), at(from) + 1, at(to) + 1);
 }
 
 }  // namespace
+
+void fuse(Program& program) {
+  fuse_norm_and_activation(program);
+  fuse_their_gradients(program);
+  fuse_into_convolutions(program);
+}
+
+void pack(Program& program) {
+  for (size_t i = 0; i < program.calls.size(); ++i) {
+    if (pack_weights_of<Conv>(program, i, false) || pack_weights_of<ConvDx>(program, i, true)) ++i;
+  }
+}
 
 void order(Program& program) {
   for (size_t i = 0; i < program.calls.size(); ++i) {

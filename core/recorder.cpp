@@ -82,6 +82,27 @@ void on_host(const char* name, const Tensor& value, std::function<void(const Vie
   recorder->recording.calls.push_back(std::make_unique<HostCall>(name, value, std::move(f)));
 }
 
+Recording record_step(const StepFunction& step, const std::vector<Tensor>& inputs) {
+  Recorder recorder;
+  recorder.recording.inputs = inputs;
+  std::vector<Tensor> outputs;
+  try {
+    outputs = step(inputs);
+    for (Tensor& output : outputs) {
+      output = output.detach();
+      for (const Tensor& input : inputs) {
+        if (View(output).data == View(input).data) refuse_to_record("returns one of its inputs");
+      }
+    }
+  } catch (...) {
+    recorder.finish();
+    throw;
+  }
+  Recording recording = recorder.finish();
+  recording.outputs = std::move(outputs);
+  return recording;
+}
+
 void refuse_to_record(const char* what) {
   if (recorder) throw NotRecordable(fmt::format("compile: the step {}", what));
 }
@@ -112,8 +133,10 @@ std::string Recording::text() const {
     for (const Call::Operand& o : call->operands) {
       auto found = names.find(o.view->data);
       if (found == names.end()) {
-        found = names.emplace(o.view->data, made_here(o.view->data) ? fmt::format("t{}", names.size())
-                                                                    : fmt::format("{}", o.view->data)).first;
+        found = names
+                    .emplace(o.view->data, made_here(o.view->data) ? fmt::format("t{}", names.size())
+                                                                   : fmt::format("{}", o.view->data))
+                    .first;
       }
       text += fmt::format(" {}={} {}{}", o.name, found->second, name_of(o.view->dtype), to_string(o.view->dims));
     }

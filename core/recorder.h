@@ -75,6 +75,11 @@ class Unrecorded {
   Recorder* before_;
 };
 
+// Runs `step` on `inputs` and notes what it does; afterwards everything is as before. Throws NotRecordable, and what
+// the step throws.
+using StepFunction = std::function<std::vector<Tensor>(const std::vector<Tensor>& inputs)>;
+Recording record_step(const StepFunction& step, const std::vector<Tensor>& inputs);
+
 // Throws NotRecordable("compile: the step <what>; ...") if this thread records.
 void refuse_to_record(const char* what);
 

@@ -1,4 +1,5 @@
-// The compiled step: equal to the eager one byte for byte, recorded anew when something changes, refused when it must be.
+// The compiled step: equal to the eager one byte for byte, recorded anew when something changes, refused when it must
+// be.
 #include "tandem/core/compile.h"
 
 #include <cstring>
@@ -33,11 +34,16 @@ struct Trainer {
   Trainer(const std::string& layers, const Shape& input, StepOptions o = {})
       : options(o), model(build(layers, input, {.seed = 3, .dtype = o.dtype})) {
     const std::vector<Parameter> all = model->parameters();
-    if (o.optimizer == "sgd") optimizer = std::make_unique<SGD>(all, SGDOptions{.lr = 0.05, .momentum = 0.9, .weight_decay = 1e-3});
-    else if (o.optimizer == "nesterov") optimizer = std::make_unique<SGD>(all, SGDOptions{.lr = 0.05, .momentum = 0.9, .nesterov = true});
-    else if (o.optimizer == "plain") optimizer = std::make_unique<SGD>(all, SGDOptions{.lr = 0.05});
-    else if (o.optimizer == "adam") optimizer = std::make_unique<Adam>(all, AdamOptions{.lr = 0.01});
-    else optimizer = std::make_unique<AdamW>(all, AdamWOptions{.lr = 0.01});
+    if (o.optimizer == "sgd")
+      optimizer = std::make_unique<SGD>(all, SGDOptions{.lr = 0.05, .momentum = 0.9, .weight_decay = 1e-3});
+    else if (o.optimizer == "nesterov")
+      optimizer = std::make_unique<SGD>(all, SGDOptions{.lr = 0.05, .momentum = 0.9, .nesterov = true});
+    else if (o.optimizer == "plain")
+      optimizer = std::make_unique<SGD>(all, SGDOptions{.lr = 0.05});
+    else if (o.optimizer == "adam")
+      optimizer = std::make_unique<Adam>(all, AdamOptions{.lr = 0.01});
+    else
+      optimizer = std::make_unique<AdamW>(all, AdamWOptions{.lr = 0.01});
   }
   Tensors step(const Tensors& in) {
     optimizer->zero_grad();
@@ -127,11 +133,13 @@ const char* const kDenseNets[] = {
 
 TEST_CASE("The reference networks' compiled steps equal the eager ones byte for byte", "[compile]") {
   for (const char* name : {"w1", "w2", "w3"}) {
-    for (bool bn : {true, false}) check_equal(model_text(name, bn).layers, kImage, name[1] == '3' ? 7 : 60, {}, {.keep_gradients = false}, 6);
+    for (bool bn : {true, false})
+      check_equal(model_text(name, bn).layers, kImage, name[1] == '3' ? 7 : 60, {}, {.keep_gradients = false}, 6);
   }
 }
 
-TEST_CASE("Compiled steps equal eager ones for every kind of layer, with each rewrite switched on by itself", "[compile]") {
+TEST_CASE("Compiled steps equal eager ones for every kind of layer, with each rewrite switched on by itself",
+          "[compile]") {
   const CompileOptions ways[] = {
       {.keep_gradients = false, .fuse = false, .order = false, .block = false},
       {.keep_gradients = false, .fuse = true, .order = false, .block = false},
@@ -147,7 +155,8 @@ TEST_CASE("Compiled steps equal eager ones for every kind of layer, with each re
 }
 
 TEST_CASE("Compiled steps equal eager ones with every optimizer, clipping, smoothing and dtype", "[compile]") {
-  for (const char* optimizer : {"sgd", "nesterov", "plain", "adam", "adamw"}) check_equal(kConvNets[0], kSmall, 9, {.optimizer = optimizer}, {.keep_gradients = false}, 5);
+  for (const char* optimizer : {"sgd", "nesterov", "plain", "adam", "adamw"})
+    check_equal(kConvNets[0], kSmall, 9, {.optimizer = optimizer}, {.keep_gradients = false}, 5);
   check_equal(kConvNets[0], kSmall, 9, {.clip = 0.5});
   check_equal(kConvNets[0], kSmall, 9, {.smoothing = 0.1});
   check_equal(kConvNets[0], kSmall, 9, {.dtype = Dtype::float64});
@@ -203,7 +212,8 @@ TEST_CASE("Compiled steps take batches with and without the hint of zeros", "[co
 }
 
 TEST_CASE("Weights that are loaded or replaced between compiled steps are used", "[compile]") {
-  Trainer eager(kDenseNets[0], kRow), replayed(kDenseNets[0], kRow), other("dense:16,bn,sigmoid,dense:16,bn,sigmoid,dense:10", kRow);
+  Trainer eager(kDenseNets[0], kRow), replayed(kDenseNets[0], kRow),
+      other("dense:16,bn,sigmoid,dense:16,bn,sigmoid,dense:10", kRow);
   other.step(batch(kRow, 8, 99));
   CompiledStep step = replayed.compiled();
   for (int i = 0; i < 6; ++i) {
@@ -305,18 +315,20 @@ TEST_CASE("Host code that changes from step to step is found out", "[compile]") 
     double scale = 1;
     CompiledStep drifting([&](const Tensors& in) -> Tensors { return {affine(in[0], scale *= 0.5, 0)}; });
     CHECK(drifting({x})[0].to_vector<float>()[0] == 0.125f);  // two recordings before
-    CHECK(drifting.why_eager() == "compile: two recordings of the step differ: call 0 was \"Affine x=input0 float32[4] "
-                                  "y=t1 float32[4] scale=0.5 shift=0\" and is \"Affine x=input0 float32[4] y=t1 "
-                                  "float32[4] scale=0.25 shift=0\"");
+    CHECK(drifting.why_eager() ==
+          "compile: two recordings of the step differ: call 0 was \"Affine x=input0 float32[4] "
+          "y=t1 float32[4] scale=0.5 shift=0\" and is \"Affine x=input0 float32[4] y=t1 "
+          "float32[4] scale=0.25 shift=0\"");
   }
   int calls = 0;
   const auto late = [&](const Tensors& in) -> Tensors { return {++calls > 5 ? relu(in[0]) : neg(in[0])}; };
   CompiledStep sampled(late);
   CHECK(error_of([&] {
           for (int i = 0; i < 100; ++i) sampled({x});
-        }) == "compile: the step is no longer what was recorded: call 0 was \"Affine x=input0 float32[4] y=t1 float32[4] "
-              "scale=-1 shift=0\" and is \"Unary x=input0 float32[4] y=t1 float32[4] op=4\"; what changes between steps "
-              "must be in a tensor, or run the step eagerly");
+        }) ==
+        "compile: the step is no longer what was recorded: call 0 was \"Affine x=input0 float32[4] y=t1 float32[4] "
+        "scale=-1 shift=0\" and is \"Unary x=input0 float32[4] y=t1 float32[4] op=4\"; what changes between steps "
+        "must be in a tensor, or run the step eagerly");
   calls = 0;
   CompiledStep each(late, {.check_recording = true});
   int done = 0;
@@ -326,7 +338,8 @@ TEST_CASE("Host code that changes from step to step is found out", "[compile]") 
   CHECK(done == 4);
 }
 
-TEST_CASE("A step that keeps a tensor beyond its end runs eagerly, and one that replaces what it reads is refused", "[compile]") {
+TEST_CASE("A step that keeps a tensor beyond its end runs eagerly, and one that replaces what it reads is refused",
+          "[compile]") {
   const Warnings warnings;
   Tensor average = zeros({4}), kept;
   CompiledStep replaces([&](const Tensors& in) -> Tensors { return {average = average * 0.5 + in[0]}; });
@@ -341,8 +354,9 @@ TEST_CASE("A step that keeps a tensor beyond its end runs eagerly, and one that 
   CHECK(keeps.why_eager().find("keeps a tensor") != std::string::npos);
   CHECK(warnings.seen.size() == 1);
   // Whose own value it is lost.
-  CHECK(error_of([&] { replaces({ones({4})}); }) == "tensor: it was made while a step was recorded and has no values; "
-                                                    "have the step return it instead of keeping it");
+  CHECK(error_of([&] { replaces({ones({4})}); }) ==
+        "tensor: it was made while a step was recorded and has no values; "
+        "have the step return it instead of keeping it");
   CHECK(replaces.why_eager().find("in place") != std::string::npos);
 }
 
