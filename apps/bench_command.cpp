@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "bench.h"
+#include "bench_kernels.h"
 #include "commands.h"
 #include "options.h"
 #include "table.h"
@@ -24,6 +25,7 @@ struct Options {
   OutputOptions output;
   std::string precision = "fp32";
   int64_t reps = 1;
+  bool kernels = false;
 };
 
 // Figures taken under these would be of kernels that OpenBLAS would not have chosen.
@@ -95,6 +97,41 @@ std::string footer(const Options& options, const BenchRow& row, const std::strin
                      options.bench.seconds);
 }
 
+Json to_json(const KernelRow& row, const KernelReport& report) {
+  Json json = {{"tool", "tandem"},       {"version", version()},    {"kernel", row.kernel},
+               {"shape", row.shape},     {"unit", row.unit},        {"rate", row.rate.median},
+               {"low", row.rate.low},    {"high", row.rate.high},   {"peak_gflops", report.peak.median},
+               {"cpu_path", cpu_path()}, {"rounds", report.rounds}, {"commit", commit()}};
+  if (row.unit == "GF/s") {
+    json["of_peak"] = row.of_peak.median;
+    json["of_peak_low"] = row.of_peak.low;
+    json["of_peak_high"] = row.of_peak.high;
+  }
+  return json;
+}
+
+int run_kernels(const Options& options) {
+  const KernelReport report = bench_kernels(options.bench.seconds);
+  Table table{{"kernel", "shape", "rate", "", "of peak", "lowest, highest"}, {}};
+  for (const KernelRow& row : report.rows) {
+    if (options.output.json) print_json(to_json(row, report));
+    const bool share = row.unit == "GF/s";
+    const Spread& s = share ? row.of_peak : row.rate;
+    const int factor = share ? 100 : 1, digits = share ? 0 : row.unit == "us" ? 3 : 1;
+    table.rows.push_back({row.kernel, row.shape, fmt::format("{:.{}f}", row.rate.median, row.unit == "us" ? 3 : 1),
+                          row.unit, share ? fmt::format("{:.0f} %", 100 * s.median) : "",
+                          fmt::format("{:.{}f} {:.{}f}", factor * s.low, digits, factor * s.high, digits)});
+  }
+  if (!options.output.json)
+    print(
+        table.to_string() + "\n" +
+        wrap(fmt::format("One core, {} kernels, float32; medians of {} rounds. Peak {:.0f} GF/s, {:.0f} to {:.0f} over "
+                         "the run; shares are of the peak measured around each kernel. y: forward; convolutions are "
+                         "3 x 3 on 128 images, /2: of stride 2.",
+                         cpu_path(), report.rounds, report.peak.median, report.peak.low, report.peak.high)));
+  return kOk;
+}
+
 int run(Options options) {
   TrainSettings& s = options.bench.training;
   if (options.precision == "tf32" || options.precision == "bf16")
@@ -103,6 +140,7 @@ int run(Options options) {
   s.dtype = options.precision == "fp64" ? "float64" : "float32";
   use_device(s);
   warn_about_environment();
+  if (options.kernels) return run_kernels(options);
   const Splits data = load_data(s);
   if (!data.notice.empty()) notice(data.notice);
   Table table{{"net", "bn", "ms/step", "p10", "p90", "samples/s", "loss first, last", "MiB"}, {}};
@@ -125,7 +163,8 @@ void add_bench(CLI::App& program, Action& action) {
   command->footer(
       "  tandem bench --workload w2 --bn on             the step with batch norm\n"
       "  tandem bench --workload w3 --bn pair --json    a step of each arm, as JSON\n"
-      "  tandem bench --workload w1 --threads 1 --reps 5\n");
+      "  tandem bench --workload w1 --threads 1 --reps 5\n"
+      "  tandem bench --kernels                         each kernel's share of what a core can do\n");
   BenchSettings& b = o->bench;
   add_choice(*command, "--workload", b.training.model, {"w1", "w2", "w3"}, "the network: w1, w2 or w3");
   add_choice(*command, "--bn", b.bn, {"on", "off", "pair"},
@@ -135,6 +174,7 @@ void add_bench(CLI::App& program, Action& action) {
              "fp32 or fp64; tf32 and bf16 need CUDA");
   add_number(*command, "--seconds", b.seconds, {0, 86400, true}, "how long to measure, after a warm-up");
   add_integer(*command, "--reps", o->reps, 1, "measure N times, each with fresh models");
+  command->add_flag("--kernels", o->kernels, "instead of steps, each kernel's share of the FMA peak; one core");
   add_step_options(*command, b.training);
   add_data_options(*command, b.training);
   add_device_options(*command, b.training);

@@ -115,6 +115,29 @@ TEST_CASE("bench warns of a forced OpenBLAS core type and names the data it used
   CHECK(rows(outcome).at(0).at("dataset") == "digits");
 }
 
+TEST_CASE("bench --kernels prints finite figures of every kernel, as a table or as JSON") {
+  const TempDir empty;
+  const Outcome json = tandem_program(empty, {"bench", "--kernels", "--seconds", "0.001", "--json"});
+  INFO(json.err);
+  REQUIRE(json.exit_code == 0);
+  const auto all = rows(json);
+  CHECK(all.size() > 40);
+  for (const Json& row : all) {
+    CAPTURE(row.dump());
+    CHECK(row.at("kernel").is_string());
+    CHECK(row.at("rounds").get<int>() >= 1);
+    for (const char* key : {"rate", "low", "high", "peak_gflops"}) CHECK(std::isfinite(row.at(key).get<double>()));
+    CHECK(row.at("peak_gflops").get<double>() > 0);
+    if (row.at("kernel") != "tape, a node") CHECK(row.at("rate").get<double>() > 0);  // that one is a difference
+    CHECK(row.contains("of_peak") == (row.at("unit") == "GF/s"));
+  }
+  const Outcome text = tandem_program(empty, {"bench", "--kernels", "--seconds", "0.001"});
+  REQUIRE(text.exit_code == 0);
+  std::istringstream lines(text.out);
+  for (std::string line; std::getline(lines, line);) CHECK(line.size() <= 80);
+  CHECK_THAT(text.out, Contains("w3 conv3 dw") && Contains("of peak"));
+}
+
 TEST_CASE("bench refuses what this build cannot time") {
   const Workplace place;
   for (const char* precision : {"tf32", "bf16"}) {
