@@ -38,7 +38,7 @@ struct CompileOptions {
   bool check_recording = false;  // record each step again and compare, for functions that are not known to repeat
   int64_t check_every = 0;  // > 0: every so many steps run the eager step too and compare all results, byte by byte
   // The plan's rewrites, one by one; see core/README.md. Results do not depend on them.
-  bool fuse = true, order = true, block = true;
+  bool fuse = true, order = true, block = true, recompute = true;
   bool poison = false;  // fill the temporaries with NaN before each replay, for tests
 };
 

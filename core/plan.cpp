@@ -71,6 +71,7 @@ Plan::Plan(Recording recording, const CompileOptions& options, int threads)
   if (options.fuse) fuse(program_);
   if (options.block) pack(program_);
   if (options.block && options.order) order(program_);
+  if (options.block && options.recompute) recompute(program_);
   group_ = groups(program_, options.block);
   place(threads);
   expand(threads);

@@ -44,6 +44,10 @@ Chunking row_chunks(const Call& call);
 // cache. Calls on whole batches have numbers of their own. Numbers ascend.
 std::vector<int> groups(const Program& program, bool block);
 
+// A cheap convolution (of an image of few channels) runs again in each group that reads its result, which then never
+// leaves the cache.
+void recompute(Program& program);
+
 class Plan {
  public:
   // A temporary. One that lives within one group, row by row, is scratch: it holds a chunk per thread.

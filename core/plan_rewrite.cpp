@@ -186,7 +186,68 @@ void move_out_of_the_way(Program& program, size_t from, int64_t step) {
     std::rotate(at(from), at(from) + 1, at(to) + 1);
 }
 
+// ---- recompute ---------------------------------------------------------------------------------------------
+
+// Fewer operations a value than reading it from memory takes time for.
+bool is_cheap(const Conv& conv) {
+  constexpr int64_t kMostProducts = 16;
+  return conv.w.dims.numel() <= kMostProducts * conv.w.dims[0] && !conv.mean && !conv.relu;
+}
+
+// The call takes `result` row by row, in chunks like those of `cut`.
+bool reads_rows(const Call& call, const View& result, const Chunking& cut) {
+  const Chunking own = row_chunks(call);
+  return own.n == cut.n && own.rows == cut.rows &&
+         std::all_of(call.operands.begin(), call.operands.end(),
+                     [&](const Call::Operand& o) { return o.view->data != result.data || o.use == Use::rows_in; });
+}
+
+// Nothing that call `i` reads is written between it and call `j`.
+bool still_same(const Program& program, size_t i, size_t j) {
+  for (const Call::Operand& read : program.calls[i]->operands) {
+    for (size_t k = i + 1; k < j; ++k) {
+      for (const Call::Operand& o : program.calls[k]->operands) {
+        if (o.view->data == read.view->data && writes(o.use)) return false;
+      }
+    }
+  }
+  return true;
+}
+
 }  // namespace
+
+void recompute(Program& program) {
+  for (size_t i = 0; i < program.calls.size(); ++i) {
+    const Conv* conv = as<Conv>(program, i);
+    if (!conv || !is_cheap(*conv) || !program.temporary(conv->y.data)) continue;
+    const Conv original = *conv;
+    const Chunking cut = row_chunks(*program.calls[i]);
+    const std::vector<size_t> users = users_of(program, i, original.y);
+    if (cut.chunks() == 1 || !std::all_of(users.begin(), users.end(), [&](size_t user) {
+          return reads_rows(*program.calls[user], original.y, cut) && still_same(program, i, user);
+        }))
+      continue;
+    std::vector<int> group = groups(program, true);
+    const int own = group[i];
+    int last = own;
+    View result = original.y;
+    for (size_t j = i + 1; j < program.calls.size(); ++j) {
+      if (!uses(*program.calls[j], original.y.data) || group[j] == own) continue;
+      if (group[j] != last) {
+        last = group[j];
+        Conv again = original;
+        again.y = program.make(original.y.dims, original.y);
+        result = again.y;
+        program.calls.insert(program.calls.begin() + static_cast<int64_t>(j), std::make_unique<CallOf<Conv>>(again));
+        group.insert(group.begin() + static_cast<int64_t>(j), last);
+        ++j;
+      }
+      for (const Call::Operand& o : program.calls[j]->operands) {
+        if (o.view->data == original.y.data) o.view->data = result.data;
+      }
+    }
+  }
+}
 
 void fuse(Program& program) {
   fuse_norm_and_activation(program);

@@ -143,8 +143,9 @@ TEST_CASE("Compiled steps equal eager ones for every kind of layer, with each re
   const CompileOptions ways[] = {
       {.keep_gradients = false, .fuse = false, .order = false, .block = false},
       {.keep_gradients = false, .fuse = true, .order = false, .block = false},
-      {.keep_gradients = false, .fuse = false, .order = false, .block = true},
-      {.keep_gradients = false, .fuse = false, .order = true, .block = true},
+      {.keep_gradients = false, .fuse = false, .order = false, .block = true, .recompute = false},
+      {.keep_gradients = false, .fuse = false, .order = true, .block = true, .recompute = false},
+      {.keep_gradients = false, .fuse = false, .order = true, .block = true, .recompute = true},
       {.keep_gradients = true},
       {.keep_gradients = false},
   };
