@@ -1,11 +1,15 @@
 #include "bench.h"
 
+#include <time.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <exception>
 #include <fstream>
 #include <functional>
 #include <memory>
+#include <sstream>
 #include <thread>
 #include <vector>
 
@@ -22,6 +26,19 @@ namespace {
 constexpr int64_t warm_up_steps = 20, least_steps = 10;
 constexpr double warm_up_seconds = 1, trial_seconds = 0.5;
 
+// The kernel notes the start in ticks, rounded down.
+double seconds_since_process_start() {
+  std::ifstream file("/proc/self/stat");
+  std::string stat;
+  std::getline(file, stat);
+  std::istringstream fields(stat.substr(stat.rfind(')') + 1));  // the third field on
+  std::string field;
+  for (int i = 3; i <= 22; ++i) fields >> field;
+  timespec now;
+  clock_gettime(CLOCK_BOOTTIME, &now);
+  return double(now.tv_sec) + 1e-9 * double(now.tv_nsec) - std::stod(field) / double(sysconf(_SC_CLK_TCK));
+}
+
 // One arm's model, data and optimizer.
 class Stepper {
  public:
@@ -37,8 +54,11 @@ class Stepper {
     const Batch batch = loader_.batch(steps_ / loader_.batches(), steps_ % loader_.batches());
     loss_ = (settings_.eager ? training_step(*model_, sgd_, settings_, {batch.x, batch.y})
                              : compiled_({batch.x, batch.y}))[0];
-    if (steps_++ == 0) loss_first_ = loss_.item();
+    if (steps_++ > 0) return;
+    loss_first_ = loss_.item();
+    first_step_s_ = seconds_since_process_start();
   }
+  double first_step_s() const { return first_step_s_; }
   double loss_first() const { return loss_first_; }
   double loss_last() const { return loss_.item(); }
 
@@ -55,7 +75,7 @@ class Stepper {
   CompiledStep compiled_;
   int64_t steps_ = 0;
   Tensor loss_;
-  double loss_first_ = 0;
+  double loss_first_ = 0, first_step_s_ = 0;
 };
 
 void warm_up(const std::function<void()>& step) {
@@ -165,6 +185,8 @@ BenchRow bench(const BenchSettings& settings, const Dataset& data) {
   row.batch = *resolve(settings.training).batch_size;
   row.samples_per_s = double((pair ? 2 : 1) * row.batch) / row.ms_per_step * 1e3;
   row.peak_rss_mib = peak_rss_mib();
+  for (const auto& arm : arms)
+    if (arm) row.first_step_s = std::max(row.first_step_s, arm->first_step_s());
   return row;
 }
 

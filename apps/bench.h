@@ -30,6 +30,7 @@ struct BenchRow {
   std::optional<BenchArm> on, off;
   bool in_parallel = false;  // pair: both arms ran at once, one thread each
   double peak_rss_mib = 0;   // of the process so far
+  double first_step_s = 0;   // from the start of the process to the end of each arm's first step; up to 10 ms too much
 };
 
 // Fresh models each time. A pair runs as two threads of one core each or with its arms in turn on all threads,

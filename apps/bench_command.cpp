@@ -2,14 +2,18 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
 #include "bench.h"
+#include "bench_growth.h"
 #include "bench_kernels.h"
 #include "commands.h"
 #include "options.h"
+#include "statistics.h"
 #include "table.h"
+#include "tandem/core/file.h"
 #include "tandem/core/text.h"
 #include "tandem/core/threads.h"
 #include "tandem/core/version.h"
@@ -26,6 +30,9 @@ struct Options {
   std::string precision = "fp32";
   int64_t reps = 1;
   bool kernels = false;
+  std::string growth;  // empty: not
+  int64_t largest = 4096;
+  std::string svg;  // the folder for pictures of the growth; empty: none
 };
 
 // Figures taken under these would be of kernels that OpenBLAS would not have chosen.
@@ -65,6 +72,7 @@ Json to_json(const Options& options, const BenchRow& row, const std::string& dat
     json["ms_off"] = row.off->ms_per_step;
   }
   json["peak_rss_mb"] = row.peak_rss_mib;
+  if (rep == 0) json["first_step_s"] = row.first_step_s;
   json["dataset"] = dataset;
   json["steps"] = row.steps;
   json["rep"] = rep;
@@ -132,6 +140,46 @@ int run_kernels(const Options& options) {
   return kOk;
 }
 
+Json to_json(const GrowthSeries& series, const GrowthPoint& point) {
+  const double ms = median(point.ms);
+  Json json = {{"tool", "tandem"},        {"version", version()},
+               {"series", series.name},   {"size", point.size},
+               {"ms_per_step", ms},       {"rounds", point.ms},
+               {"threads", threads()},    {"per_unit", ms * series.scale / point.units},
+               {"unit", series.per_unit}, {"commit", commit()}};
+  if (series.name == "depth") json["off_line"] = point.off_line;
+  return json;
+}
+
+int run_growth(const Options& options, const Dataset& data) {
+  Table table{{"what grows", "size", "ms/step", "lowest, highest", "per unit", "", "off the line"}, {}};
+  for (const GrowthSeries& series : bench_growth(options.growth, options.largest, options.reps, options.bench, data)) {
+    for (const GrowthPoint& point : series.points) {
+      if (options.output.json) print_json(to_json(series, point));
+      const auto [low, high] = std::minmax_element(point.ms.begin(), point.ms.end());
+      const double ms = median(point.ms);
+      table.rows.push_back({series.name, fmt::format("{}", point.size), fmt::format("{:.3f}", ms),
+                            fmt::format("{:.3f} {:.3f}", *low, *high),
+                            fmt::format("{:.4g}", ms * series.scale / point.units), series.per_unit,
+                            series.name == "depth" ? fmt::format("{:+.1f} %", 100 * point.off_line) : ""});
+    }
+    if (!options.svg.empty() && !series.points.empty()) {
+      std::string name = series.name;
+      std::erase(name, ',');
+      std::replace(name.begin(), name.end(), ' ', '_');
+      write_file(options.svg + "/growth_" + name + ".svg", to_svg(series));
+    }
+  }
+  if (!options.output.json)
+    print(table.to_string() + "\n" +
+          wrap(fmt::format(
+              "Steps on {}, {} thread{}, batch 128 but where it grows; medians of {} round{} of "
+              "{:g} s each. Off the line: from the line through all depths.",
+              data.name, threads(), threads() == 1 ? "" : "s", options.reps, options.reps == 1 ? "" : "s",
+              options.bench.seconds)));
+  return kOk;
+}
+
 int run(Options options) {
   TrainSettings& s = options.bench.training;
   if (options.precision == "tf32" || options.precision == "bf16")
@@ -143,6 +191,7 @@ int run(Options options) {
   if (options.kernels) return run_kernels(options);
   const Splits data = load_data(s);
   if (!data.notice.empty()) notice(data.notice);
+  if (!options.growth.empty()) return run_growth(options, data.train);
   Table table{{"net", "bn", "ms/step", "p10", "p90", "samples/s", "loss first, last", "MiB"}, {}};
   std::string closing;
   for (int64_t rep = 0; rep < options.reps; ++rep) {
@@ -164,7 +213,8 @@ void add_bench(CLI::App& program, Action& action) {
       "  tandem bench --workload w2 --bn on             the step with batch norm\n"
       "  tandem bench --workload w3 --bn pair --json    a step of each arm, as JSON\n"
       "  tandem bench --workload w1 --threads 1 --reps 5\n"
-      "  tandem bench --kernels                         each kernel's share of what a core can do\n");
+      "  tandem bench --kernels                         each kernel's share of what a core can do\n"
+      "  tandem bench --growth all --svg DIR            time over batch, depth and width\n");
   BenchSettings& b = o->bench;
   add_choice(*command, "--workload", b.training.model, {"w1", "w2", "w3"}, "the network: w1, w2 or w3");
   add_choice(*command, "--bn", b.bn, {"on", "off", "pair"},
@@ -175,6 +225,10 @@ void add_bench(CLI::App& program, Action& action) {
   add_number(*command, "--seconds", b.seconds, {0, 86400, true}, "how long to measure, after a warm-up");
   add_integer(*command, "--reps", o->reps, 1, "measure N times, each with fresh models");
   command->add_flag("--kernels", o->kernels, "instead of steps, each kernel's share of the FMA peak; one core");
+  add_choice(*command, "--growth", o->growth, {"batch", "depth", "width", "all"},
+             "instead of the workload, how a step's time grows with batch, depth, width or all; --reps are rounds");
+  add_integer(*command, "--largest", o->largest, 1, "of --growth: leave out sizes above N");
+  add_text(*command, "--svg", o->svg, "DIR", "of --growth: draw it, a growth_*.svg each, in this folder");
   add_step_options(*command, b.training);
   add_data_options(*command, b.training);
   add_device_options(*command, b.training);

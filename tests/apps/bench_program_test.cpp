@@ -54,6 +54,7 @@ TEST_CASE("bench prints one JSON object a measurement, with the agreed keys") {
     CHECK(row.at("p90").get<double>() >= ms);
     CHECK(row.at("samples_per_s").get<double>() == Approx(128e3 / ms));
     CHECK(row.at("peak_rss_mb").get<double>() > 5);
+    CHECK(row.contains("first_step_s") == (row.at("rep") == 0));
     CHECK(row.at("loss_first").get<double>() > 1.5);  // untrained, of ten classes
     CHECK(row.at("loss_last").get<double>() < row.at("loss_first").get<double>());
   }
@@ -138,6 +139,33 @@ TEST_CASE("bench --kernels prints finite figures of every kernel, as a table or 
   CHECK_THAT(text.out, Contains("w3 conv3 dw") && Contains("of peak"));
 }
 
+TEST_CASE("bench --growth prints a row for each size, and draws it") {
+  const Workplace place;
+  const std::vector<std::string> words = {"--growth", "all", "--largest", "16", "--seconds", "0.001", "--reps", "2"};
+  auto with = [&](std::vector<std::string> more) {
+    more.insert(more.end(), words.begin(), words.end());
+    return place.bench(more);
+  };
+  const Outcome json = with({"--json"});
+  INFO(json.err);
+  REQUIRE(json.exit_code == 0);
+  const auto all = rows(json);
+  CHECK(all.size() == 3 + 3 + 3 + 1);  // batch twice: 1, 4, 16; depth: 2, 5, 10; width: 16
+  for (const Json& row : all) {
+    CAPTURE(row.dump());
+    CHECK(row.at("rounds").size() == 2);
+    CHECK(row.at("ms_per_step").get<double>() > 0);
+    CHECK(row.at("per_unit").get<double>() > 0);
+    CHECK(row.contains("off_line") == (row.at("series") == "depth"));
+  }
+  const Outcome text = with({"--svg", place.dir.path()});
+  REQUIRE(text.exit_code == 0);
+  std::istringstream lines(text.out);
+  for (std::string line; std::getline(lines, line);) CHECK(line.size() <= 80);
+  CHECK_THAT(read_text(place.dir.file("growth_depth.svg")), Contains("us a block"));
+  CHECK(exists(place.dir.file("growth_batch_w3.svg")));
+}
+
 TEST_CASE("bench refuses what this build cannot time") {
   const Workplace place;
   for (const char* precision : {"tf32", "bf16"}) {
@@ -148,6 +176,7 @@ TEST_CASE("bench refuses what this build cannot time") {
   CHECK(place.bench({"--precision", "fp16"}).exit_code == 2);
   CHECK(place.bench({"--workload", "w4"}).exit_code == 2);
   CHECK(place.bench({"--seconds", "0"}).exit_code == 2);
+  CHECK(place.bench({"--growth", "height"}).exit_code == 2);
   CHECK(place.bench({"--device", "cuda"}).exit_code == 7);
   CHECK(place.bench({"--dtype", "float64"}).exit_code == 2);
 }
