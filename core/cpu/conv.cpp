@@ -69,13 +69,13 @@ void pack(const float* w, const Shape& dims, const Window& window, bool turned, 
     return;
   }
   if (!turned) {
-    pack_blocks(taps * in, out, packed, [&](int64_t k, int64_t o) { return w[o * taps * in + k]; });
+    pack_blocks(taps * in, out, taps * in, packed, [&](int64_t k) { return w + k; });
     return;
   }
   for_phases(window, 1, 1, [&](const Phase& ph, const Phase& pw) {
-    packed = pack_blocks(ph.taps * pw.taps * out, in, packed, [&](int64_t k, int64_t c) {
+    packed = pack_blocks(ph.taps * pw.taps * out, in, 1, packed, [&](int64_t k) {
       const int64_t tap = k / out, ky = ph.last - tap / pw.taps * ph.stride, kx = pw.last - tap % pw.taps * pw.stride;
-      return w[((k % out * dims[1] + ky) * dims[2] + kx) * in + c];
+      return w + ((k % out * dims[1] + ky) * dims[2] + kx) * in;
     });
   });
 }

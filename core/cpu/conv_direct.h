@@ -24,13 +24,14 @@ inline constexpr int64_t kBlock = 2 * kLanes;
 [[gnu::always_inline]] inline int64_t block_width(int64_t channels_left) {
   return channels_left > kLanes ? kBlock : kLanes;
 }
-// `weight(k, o)` for k < depth; returns where the packed weights end.
+// weights(k)[o * step] for k < depth; returns where the packed weights end.
 template <class F>
-float* pack_blocks(int64_t depth, int64_t channels, float* packed, const F& weight) {
+float* pack_blocks(int64_t depth, int64_t channels, int64_t step, float* packed, const F& weights) {
   for (int64_t o = 0, width; o < channels; o += width, packed += depth * width) {
     width = block_width(channels - o);
     for (int64_t k = 0; k < depth; ++k) {
-      for (int64_t i = 0; i < width; ++i) packed[k * width + i] = o + i < channels ? weight(k, o + i) : 0;
+      const float* from = weights(k) + o * step;
+      for (int64_t i = 0; i < width; ++i) packed[k * width + i] = o + i < channels ? from[i * step] : 0;
     }
   }
   return packed;
