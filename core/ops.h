@@ -114,7 +114,8 @@ struct BatchNormOptions {
 };
 // Ioffe and Szegedy 2015: y = (x - mean) / sqrt(var + eps) * gamma + beta per channel, over all other axes.
 // x has 2 to 5 axes; gamma, beta [C] may be empty. Training uses the batch's statistics and moves `running`;
-// otherwise (eval) the running ones, or the batch's where none are kept. Statistics are float64.
+// otherwise (eval) the running ones, or the batch's where none are kept. Statistics are float64; of float32 data they
+// are summed in float32 16 values at a time, then in float64.
 // mask, of x's shape without the channel axis and any dtype: the batch's statistics are of the positions where it is
 // not 0, as Keras has it for padded sequences; y is computed everywhere.
 Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, RunningStats running,

@@ -13,6 +13,9 @@ void product(const Gemm<float>& g, const float* bias = nullptr) {
   multiply({g.m, g.n, g.k, a, b, g.c, bias, g.accumulate});
 }
 
+// With fewer outputs, listing what is not zero costs more than it saves.
+constexpr int64_t kLeastSparse = 32;
+
 // OpenBLAS gives other bits for other shapes, so the output is cut by its shape alone, never by the threads.
 constexpr int64_t kTileRows = 256, kTileColumns = 256;
 
@@ -41,13 +44,13 @@ void run(const MatMul& k) {
   const int64_t m = k.y.dims[0], n = k.y.dims[1], inner = k.a.dims[k.transpose_a ? 0 : 1];
   floating(k.y.dtype, [&]<class T>(T) {
     product(Gemm<T>{m, n, inner, k.a.as<T>(), k.a.dims[1], k.transpose_a, k.b.as<T>(), k.b.dims[1], k.transpose_b,
-                k.y.as<T>(), n});
+                   k.y.as<T>(), n});
   });
 }
 
 void run(const Linear& k) {
-  if (k.sparse && k.y.dtype == Dtype::float32) return sparse_linear(k);
   const int64_t n = k.x.dims[0], in = k.w.dims[1], out = k.w.dims[0];
+  if (k.sparse && k.y.dtype == Dtype::float32 && out >= kLeastSparse) return sparse_linear(k);
   floating(k.y.dtype, [&]<class T>(T) {
     product(Gemm<T>{n, out, in, k.x.as<T>(), in, false, k.w.as<T>(), in, true, k.y.as<T>(), out}, k.b.as<T>());
   });
@@ -61,8 +64,8 @@ void run(const LinearDx& k) {
 }
 
 void run(const LinearDw& k) {
-  if (k.sparse && k.dw.dtype == Dtype::float32) return sparse_linear_dw(k);
   const int64_t in = k.x.dims[1], out = k.dy.dims[1];
+  if (k.sparse && k.dw.dtype == Dtype::float32 && out >= kLeastSparse) return sparse_linear_dw(k);
   const Chunking cut = chunking(k.dy.dims);
   floating(k.dw.dtype, [&]<class T>(T) {
     for (int64_t lane = 0; lane < cut.lanes(); ++lane) {
