@@ -106,10 +106,11 @@ std::string to_svg(const GrowthSeries& series) {
     band.high.push_back(scale * *high);
   }
   const std::string axis = series.name.substr(0, series.name.find(','));
-  return to_svg(LinePlot{.description = fmt::format("A training step's {} against {}", series.per_unit, series.name),
+  return to_svg(LinePlot{.description = fmt::format("A training step: {} against {}", series.per_unit, series.name),
                          .x_label = axis,
                          .y_label = series.per_unit,
                          .log_x = true,
+                         .log_y = true,
                          .bands = {band},
                          .lines = {line},
                          .guides = {}});

@@ -87,6 +87,8 @@ class Cases {
     conv(4, 14, 64, 64, 2);
     dense("w3 dense1", 128, 3136, 128, true);
     dense("w3 dense2", 128, 128, 10, true);
+    copy({128, 512});
+    copy({128, 28, 28, 32});
     norm("w1 bn", {60, 100});
     norm("w2 bn1", {128, 512});
     norm("w3 bn1", {128, 28, 28, 32});
@@ -151,6 +153,12 @@ class Cases {
             fmt::format("{} x {} x {} -> {}{}", side, side, in, out, stride == 1 ? "" : " /2"),
             2.0 * double(n * pixels * out * 9 * in), {n, side, side, in}, {out, 3, 3, in}, number > 1,
             [stride](const Tensor& x, const Tensor& w) { return conv2d(x, w, {}, {.stride = stride, .padding = 1}); });
+  }
+  // What memory allows: one tensor read, one written.
+  void copy(const Shape& shape) {
+    const Tensor x = values(shape);
+    add("affine y", to_string(shape), "GB/s", 2.0 * sizeof(float) * double(shape.numel()),
+        forward([=] { return affine(x, 2, 1); }));
   }
   void norm(const std::string& kernel, const Shape& shape) {
     const int64_t channels = shape[shape.rank() - 1];

@@ -119,7 +119,7 @@ std::string draw_legend(const std::vector<Line>& lines, double left) {
 
 std::string draw_axes(const LinePlot& plot, const Axis& x, const Axis& y) {
   std::string out;
-  for (double tick : nice_ticks(y.low, y.high, 6)) {
+  for (double tick : y.log ? log_ticks(y.low, y.high) : nice_ticks(y.low, y.high, 6)) {
     if (tick < y.low || tick > y.high) continue;
     out += segment(x.from, y(tick), x.to, y(tick), "#e3e3e3");
     out += text_at(x.from - 6, y(tick) + 4, "end", number(tick));
@@ -192,8 +192,9 @@ std::string to_svg(const LinePlot& plot) {
   }
   const bool log_x = plot.log_x && xs.low > 0 && xs.high > xs.low;
   if (!log_x) xs.settle(0);
-  ys.settle(0.04);
-  const Axis x{xs.low, xs.high, 58, plot_width - 14, log_x}, y{ys.low, ys.high, plot_height - 42, 30};
+  const bool log_y = plot.log_y && ys.low > 0 && ys.high > 4 * ys.low;  // or there would be too few ticks
+  if (!log_y) ys.settle(0.04);
+  const Axis x{xs.low, xs.high, 58, plot_width - 14, log_x}, y{ys.low, ys.high, plot_height - 42, 30, log_y};
   std::string out = open_svg(plot.description, plot_height);
   out += draw_axes(plot, x, y);
   for (const Band& band : plot.bands) out += draw_band(band, x, y);

@@ -30,7 +30,7 @@ struct Band {
 struct LinePlot {
   std::string description;  // for readers who cannot see it
   std::string x_label, y_label;
-  bool log_x = false;
+  bool log_x = false, log_y = false;
   std::vector<Band> bands;
   std::vector<Line> lines;
   std::vector<double> guides;  // horizontal lines at these y, where they are in range
