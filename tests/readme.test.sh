@@ -16,7 +16,7 @@ pages=$(find . -name '*.md' -not -path './build/*' -not -path './.*' -not -path 
 for page in $pages; do
   folder=$(dirname "$page")
   # Links, without their anchors; and in `code`, what looks like a file of this repository.
-  for link in $(grep -oP '\]\(\K[^)#]+' "$page" || true); do
+  for link in $(awk '/^```/ { code = !code } !code' "$page" | grep -oP '\]\(\K[^)#]+' || true); do
     [[ $link == http* || -e $folder/$link ]] || wrong "$page links to $link, which does not exist"
   done
   for name in $(grep -oP '`\K[\w.-]+/[\w./*-]*(?=`)' "$page" || true); do
