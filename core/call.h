@@ -10,6 +10,9 @@
 
 namespace tandem {
 
+inline bool reads(Use use) { return use == Use::in || use == Use::rows_in || use == Use::inout; }
+inline bool writes(Use use) { return use != Use::in && use != Use::rows_in; }
+
 struct Call {
   struct Operand {
     std::string name;  // of the field
@@ -22,7 +25,8 @@ struct Call {
   virtual void run() const = 0;
   virtual std::unique_ptr<Call> clone() const = 0;
   virtual std::string scalars() const = 0;  // "axis=3 n=6272"
-  std::vector<Operand> operands;            // those that are there
+  virtual bool on_host() const { return false; }
+  std::vector<Operand> operands;  // those that are there
 };
 
 // Scalars of kernels as text.

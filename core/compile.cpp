@@ -9,6 +9,7 @@
 #include "tandem/core/autograd.h"
 #include "tandem/core/parallel.h"
 #include "tandem/core/plan.h"
+#include "tandem/core/tensor_impl.h"
 #include "tandem/core/text.h"
 
 namespace tandem {
@@ -36,6 +37,19 @@ std::vector<char> bytes_of(const Tensor& t) {
   return bytes_at(v.data, static_cast<size_t>(v.dims.numel() * size_of(v.dtype)));
 }
 
+std::vector<size_t> aliases(const std::vector<Tensor>& inputs) {
+  std::vector<size_t> first(inputs.size());
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    while (View(inputs[first[i]]).data != View(inputs[i]).data) ++first[i];
+  }
+  return first;
+}
+
+std::vector<Tensor> detached(std::vector<Tensor> tensors) {
+  for (Tensor& t : tensors) t = t.detach();
+  return tensors;
+}
+
 }  // namespace
 
 void structure_changed() {
@@ -47,6 +61,7 @@ struct CompiledStep::State {
     std::vector<Shape> shapes;
     std::vector<Dtype> dtypes;
     std::vector<bool> hints;
+    std::vector<size_t> alias;  // of each input the first one with the same elements
     bool gradients;
     int threads;
     uint64_t version;
@@ -59,6 +74,7 @@ struct CompiledStep::State {
         if (inputs[i].shape() != shapes[i] || inputs[i].dtype() != dtypes[i]) return false;
         if (inputs[i].mostly_zero() != hints[i]) return false;
       }
+      if (aliases(inputs) != alias) return false;
       return plan->gradients_fit();
     }
   };
@@ -87,7 +103,7 @@ CompiledStep::State::Entry CompiledStep::State::plan_of(const std::vector<Tensor
   Recording second = record_step(step, inputs);
   if (first != second.text())
     throw NotRecordable("compile: two recordings of the step differ: " + difference(first, second.text()));
-  Entry entry{{}, {}, {}, grad_enabled(), parallel_width(), version, 0, {}};
+  Entry entry{{}, {}, {}, aliases(inputs), grad_enabled(), parallel_width(), version, 0, {}};
   for (const Tensor& input : inputs) {
     entry.shapes.push_back(input.shape());
     entry.dtypes.push_back(input.dtype());
@@ -122,49 +138,73 @@ Plan& CompiledStep::State::plan_for(const std::vector<Tensor>& inputs) {
   return *entries.front().plan;
 }
 
-// Replays, puts everything back, runs the eager step and compares.
+// Replays, puts everything back, runs the eager step and compares: outputs, gradients, and what else changed.
 std::vector<Tensor> CompiledStep::State::check(Plan& plan, const std::vector<Tensor>& inputs) {
   const auto changes = plan.changes();
   std::vector<std::vector<char>> before, replayed;
+  std::vector<Tensor> gradients;
   for (const auto& [data, bytes] : changes) before.push_back(bytes_at(data, static_cast<size_t>(bytes)));
+  for (const Recording::Leaf& leaf : plan.leaves()) gradients.push_back(leaf.impl->grad);
   plan.replay(inputs);
-  for (const auto& [data, bytes] : changes) replayed.push_back(bytes_at(data, static_cast<size_t>(bytes)));
   for (const Tensor& output : plan.outputs()) replayed.push_back(bytes_of(output));
+  for (const Recording::Leaf& leaf : plan.leaves()) {
+    if (leaf.after.defined()) replayed.push_back(bytes_of(leaf.after));
+  }
+  std::vector<std::vector<char>> after;
+  for (const auto& [data, bytes] : changes) after.push_back(bytes_at(data, static_cast<size_t>(bytes)));
   for (size_t i = 0; i < changes.size(); ++i) std::memcpy(changes[i].first, before[i].data(), before[i].size());
-  std::vector<Tensor> outputs = step(inputs);
-  for (Tensor& output : outputs) output = output.detach();
-  for (size_t i = 0; i < replayed.size(); ++i) {
-    const bool state = i < changes.size();
-    const std::vector<char> eager =
-        state ? bytes_at(changes[i].first, replayed[i].size()) : bytes_of(outputs[i - changes.size()]);
-    if (eager == replayed[i]) continue;
-    throw ValueError(
+  for (size_t i = 0; i < gradients.size(); ++i) plan.leaves()[i].impl->grad = gradients[i];
+
+  const std::vector<Tensor> outputs = detached(step(inputs));
+  std::vector<Tensor> eager = outputs;
+  for (const Recording::Leaf& leaf : plan.leaves()) {
+    if (leaf.after.defined())
+      eager.push_back(leaf.impl->grad);
+    else if (!options.keep_gradients)
+      leaf.impl->grad = {};
+  }
+  const auto differ = [&](const char* what, size_t i, size_t bytes) {
+    return ValueError(
         fmt::format("compile: step {} replayed and eager differ in {} {} of {} bytes; please report it, and "
                     "run eagerly meanwhile",
-                    calls, state ? "state" : "output", state ? i : i - changes.size(), eager.size()));
+                    calls, what, i, bytes));
+  };
+  for (size_t i = 0; i < replayed.size(); ++i) {
+    if (!eager[i].defined() || bytes_of(eager[i]) != replayed[i])
+      throw differ(i < outputs.size() ? "output" : "gradient", i, replayed[i].size());
+  }
+  for (size_t i = 0; i < changes.size(); ++i) {
+    const auto& [data, bytes] = changes[i];
+    const bool gradient = std::any_of(plan.leaves().begin(), plan.leaves().end(), [&](const Recording::Leaf& leaf) {
+      return leaf.after.defined() && View(leaf.after).data == data;  // eager code puts it elsewhere
+    });
+    if (!gradient && bytes_at(data, static_cast<size_t>(bytes)) != after[i]) throw differ("state", i, after[i].size());
   }
   return outputs;
 }
 
 std::vector<Tensor> CompiledStep::operator()(const std::vector<Tensor>& inputs) {
   State& s = *state_;
+  if (recorder) return detached(s.step(inputs));  // part of a step that is being recorded
   ++s.calls;
   if (s.why_eager.empty()) {
     try {
       Plan& plan = s.plan_for(inputs);
       if (s.options.poison) plan.poison();
-      if (s.options.check_every > 0 && s.calls % s.options.check_every == 0) return s.check(plan, inputs);
-      plan.replay(inputs);
-      return plan.outputs();
+      std::vector<Tensor> taken = inputs;
+      for (Tensor& input : taken) {
+        if (plan.makes(input)) input = input.detach().clone();  // the replay overwrites it
+      }
+      if (s.options.check_every > 0 && s.calls % s.options.check_every == 0) return s.check(plan, taken);
+      plan.replay(taken);
+      return detached(plan.outputs());
     } catch (const NotRecordable& e) {
       s.entries.clear();
       s.why_eager = e.what();
       warn(s.why_eager + "; it runs eagerly");
     }
   }
-  std::vector<Tensor> outputs = s.step(inputs);
-  for (Tensor& output : outputs) output = output.detach();
-  return outputs;
+  return detached(s.step(inputs));
 }
 
 const std::string& CompiledStep::why_eager() const { return state_->why_eager; }

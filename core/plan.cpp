@@ -15,8 +15,6 @@ int64_t row_bytes(const View& v) { return v.dims[0] == 0 ? 0 : v.dims.numel() / 
 int64_t bytes_of(const View& v) { return v.dims.numel() * size_of(v.dtype); }
 int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 bool by_rows(Use use) { return use == Use::rows_in || use == Use::rows_out; }
-bool reads(Use use) { return use == Use::in || use == Use::rows_in || use == Use::inout; }
-bool writes(Use use) { return use != Use::in && use != Use::rows_in; }
 
 bool same_storage(const Tensor& a, const Tensor& b) {
   if (a.defined() != b.defined()) return false;
@@ -39,21 +37,27 @@ Chunking row_chunks(const Call& call) {
 
 std::vector<int> groups(const Program& program, bool block) {
   std::vector<int> group;
-  std::set<const void*> written;
+  std::set<const void*> written, partial, read_whole;  // in the group; partial: sums and slots
   Chunking current{1, 1};
   int id = 0;
   for (const auto& call : program.calls) {
     const Chunking cut = block ? row_chunks(*call) : Chunking{1, 1};
     const bool waits = std::any_of(call->operands.begin(), call->operands.end(), [&](const Call::Operand& o) {
-      return o.use == Use::in && written.count(o.view->data) > 0;
+      const void* at = o.view->data;
+      if (writes(o.use)) return read_whole.count(at) > 0;
+      return (o.use == Use::in ? written : partial).count(at) > 0;
     });
     if (waits || cut.chunks() == 1 || cut.n != current.n || cut.rows != current.rows) {
       ++id;
       written.clear();
+      partial.clear();
+      read_whole.clear();
     }
     current = cut;
     for (const Call::Operand& o : call->operands) {
       if (writes(o.use)) written.insert(o.view->data);
+      if (o.use == Use::sum || o.use == Use::slots) partial.insert(o.view->data);
+      if (o.use == Use::in) read_whole.insert(o.view->data);
     }
     group.push_back(id);
   }
@@ -61,7 +65,10 @@ std::vector<int> groups(const Program& program, bool block) {
 }
 
 Plan::Plan(Recording recording, const CompileOptions& options, int threads)
-    : text_(recording.text()), leaves_(std::move(recording.leaves)), changed_(std::move(recording.changed)) {
+    : text_(recording.text()),
+      leaves_(std::move(recording.leaves)),
+      changed_(std::move(recording.changed)),
+      outside_(std::move(recording.outside)) {
   for (const Tensor& input : recording.inputs) input_addresses_.push_back(View(input).data);
   keep_what_escapes(recording, options.keep_gradients);
   program_.calls = std::move(recording.calls);
@@ -202,15 +209,21 @@ void Plan::replay(const std::vector<Tensor>& inputs) {
     for (const Site& site : sites_[i]) site.view->data = static_cast<char*>(data) + site.offset;
     bound_[i] = data;
   }
+  for (const auto& storage : changed_) ++storage->version;
+  for (const auto& [address, storage] : escaped_) ++storage->version;
   for (const Group& group : groups_) {
     parallel_for(static_cast<int64_t>(group.slots.size()), [&](int64_t slot) {
       for (const auto& call : group.slots[static_cast<size_t>(slot)]) call->run();
     });
   }
-  for (const auto& storage : changed_) ++storage->version;
   for (const Recording::Leaf& leaf : leaves_) {
     if (!same_storage(leaf.impl->grad, leaf.after)) leaf.impl->grad = leaf.after;
   }
+}
+
+bool Plan::makes(const Tensor& tensor) const {
+  return std::any_of(escaped_.begin(), escaped_.end(),
+                     [&](const auto& kept) { return kept.second == TensorAccess::impl(tensor)->storage; });
 }
 
 bool Plan::gradients_fit() const {
@@ -222,9 +235,11 @@ bool Plan::gradients_fit() const {
 std::vector<std::pair<void*, int64_t>> Plan::changes() const {
   std::map<void*, int64_t> found;
   for (const auto& call : program_.calls) {
+    if (call->on_host()) continue;
     for (const Call::Operand& o : call->operands) {
       const bool ours = o.view->data >= program_.begin && o.view->data < program_.end;
-      if (!ours && writes(o.use)) found[o.view->data] = std::max(found[o.view->data], bytes_of(*o.view));
+      const bool input = std::count(input_addresses_.begin(), input_addresses_.end(), o.view->data) > 0;
+      if (!ours && !input && writes(o.use)) found[o.view->data] = std::max(found[o.view->data], bytes_of(*o.view));
     }
   }
   return {found.begin(), found.end()};

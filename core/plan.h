@@ -63,6 +63,9 @@ class Plan {
   void replay(const std::vector<Tensor>& inputs);
 
   const std::vector<Tensor>& outputs() const { return outputs_; }
+  const std::vector<Recording::Leaf>& leaves() const { return leaves_; }
+  // Its elements are an output or a gradient of this plan.
+  bool makes(const Tensor& tensor) const;
   bool same_recording(const Recording& other) const { return text_ == other.text(); }
   const std::string& recorded_text() const { return text_; }
   // The gradients that the recording found are those there are now.
@@ -94,6 +97,7 @@ class Plan {
   std::string text_;  // of the recording
   std::vector<Recording::Leaf> leaves_;
   std::vector<std::shared_ptr<Storage>> changed_;
+  std::vector<std::shared_ptr<Storage>> outside_;  // what was there before lives as long as its address is used
   std::vector<Tensor> outputs_;
   std::map<const void*, std::shared_ptr<Storage>> escaped_;  // by made-up address
   std::vector<const void*> input_addresses_;                 // when it was recorded

@@ -7,8 +7,6 @@
 namespace tandem {
 namespace {
 
-bool writes(Use use) { return use != Use::in && use != Use::rows_in; }
-
 bool uses(const Call& call, const void* address) {
   return std::any_of(call.operands.begin(), call.operands.end(),
                      [&](const Call::Operand& o) { return o.view->data == address; });
@@ -33,6 +31,18 @@ void put(Program& program, size_t i, const K& k) {
 }
 void erase(Program& program, size_t i) { program.calls.erase(program.calls.begin() + static_cast<int64_t>(i)); }
 
+// Nothing that call `i` reads is written between it and call `j`.
+bool still_same(const Program& program, size_t i, size_t j) {
+  for (const Call::Operand& read : program.calls[i]->operands) {
+    for (size_t k = i + 1; k < j; ++k) {
+      for (const Call::Operand& o : program.calls[k]->operands) {
+        if (o.view->data == read.view->data && writes(o.use)) return false;
+      }
+    }
+  }
+  return true;
+}
+
 bool is_activation(UnaryOp op) { return op == UnaryOp::relu || op == UnaryOp::sigmoid || op == UnaryOp::tanh; }
 
 // ---- fuse --------------------------------------------------------------------------------------------------
@@ -44,7 +54,8 @@ void fuse_norm_and_activation(Program& program) {
     if (!norm || !program.temporary(norm->y.data)) continue;
     const std::vector<size_t> users = users_of(program, i, norm->y);
     const Unary* act = users.size() == 1 ? as<Unary>(program, users[0]) : nullptr;
-    if (!act || !is_activation(act->op)) continue;
+    if (!act || !is_activation(act->op) || !(act->x.dims == norm->y.dims) || !still_same(program, i, users[0]))
+      continue;
     put(program, users[0],
         BnAct{norm->x, norm->mean, norm->rstd, norm->gamma, norm->beta, act->y, norm->axis, act->op});
     erase(program, i--);
@@ -57,14 +68,18 @@ void fuse_their_gradients(Program& program) {
     const UnaryGrad* grad = as<UnaryGrad>(program, i);
     if (!grad || !program.temporary(grad->dx.data)) continue;
     const BnAct* forward = nullptr;
+    size_t at = 0;
     for (size_t j = 0; j < i; ++j) {
-      if (const BnAct* f = as<BnAct>(program, j); f && f->y.data == grad->saved.data) forward = f;
+      if (const BnAct* f = as<BnAct>(program, j); f && f->y.data == grad->saved.data) forward = f, at = j;
     }
     const std::vector<size_t> users = users_of(program, i, grad->dx);
     if (!forward || users.size() != 2) continue;
     const BnGradSums* sums = as<BnGradSums>(program, users[0]);
     const BnGradApply* apply = as<BnGradApply>(program, users[1]);
-    if (!sums || !apply || !apply->sums || apply->mask || sums->x.data != forward->x.data) continue;
+    if (!sums || !apply || !apply->sums || apply->mask || sums->x.data != forward->x.data ||
+        apply->x.data != forward->x.data || !(sums->x.dims == forward->x.dims) || !(sums->dy.dims == grad->dx.dims))
+      continue;
+    if (!still_same(program, at, users[1]) || !still_same(program, i, users[1])) continue;
     const BnAct f = *forward;  // copies: put() frees what the pointers point to
     const UnaryGrad g = *grad;
     const BnGradSums s = *sums;
@@ -98,13 +113,16 @@ void read_through(Program& program, size_t i, const void* result, const Prologue
 
 // The call reads `result` as a convolution's x that has no prologue yet, or as relu's output for its gradient, to
 // which its input is as good.
-bool can_read_through(Program& program, size_t i, const void* result, const Prologue& p) {
-  if (const Conv* conv = as<Conv>(program, i)) return conv->x.data == result && !conv->mean && !conv->relu;
+bool can_read_through(Program& program, size_t i, const View& result, const Prologue& p) {
+  if (const Conv* conv = as<Conv>(program, i))
+    return conv->x.data == result.data && conv->x.dims == result.dims && !conv->mean && !conv->relu;
   if (const ConvDw* conv = as<ConvDw>(program, i)) {
-    return conv->x.data == result && conv->dy.data != result && !conv->mean && !conv->relu;
+    return conv->x.data == result.data && conv->x.dims == result.dims && conv->dy.data != result.data && !conv->mean &&
+           !conv->relu;
   }
   const UnaryGrad* grad = as<UnaryGrad>(program, i);
-  return grad && !p.mean && grad->op == UnaryOp::relu && grad->dy.data != result;
+  return grad && !p.mean && grad->op == UnaryOp::relu && grad->saved.data == result.data &&
+         grad->saved.dims == result.dims && grad->dy.data != result.data;
 }
 
 // An activation that convolutions alone read is not stored: they compute it while they copy x, in backward again.
@@ -124,8 +142,9 @@ void fuse_into_convolutions(Program& program) {
     }
     if (!result.data || result.dims.rank() != 4 || !program.temporary(result.data)) continue;
     const std::vector<size_t> users = users_of(program, i, result);
-    if (!std::all_of(users.begin(), users.end(),
-                     [&](size_t user) { return can_read_through(program, user, result.data, p); }))
+    if (!std::all_of(users.begin(), users.end(), [&](size_t user) {
+          return can_read_through(program, user, result, p) && still_same(program, i, user);
+        }))
       continue;
     for (const size_t user : users) {
       read_through<Conv>(program, user, result.data, p);
@@ -165,7 +184,7 @@ bool independent(const Call& a, const Call& b) {
   return true;
 }
 
-bool by_rows(const Call& call) { return row_chunks(call).chunks() > 1; }
+bool runs_by_rows(const Call& call) { return row_chunks(call).chunks() > 1; }
 
 // Moves a call on the whole batch up (-1) or down (+1) past a run of row-wise ones, if it can pass all of the run.
 void move_out_of_the_way(Program& program, size_t from, int64_t step) {
@@ -173,11 +192,11 @@ void move_out_of_the_way(Program& program, size_t from, int64_t step) {
   size_t to = from, next = from + static_cast<size_t>(step);
   bool passed = false;
   for (; next < calls.size() && independent(*calls[from], *calls[next]); next += static_cast<size_t>(step)) {
-    if (passed && !by_rows(*calls[next])) break;
-    passed |= by_rows(*calls[next]);
+    if (passed && !runs_by_rows(*calls[next])) break;
+    passed |= runs_by_rows(*calls[next]);
     to = next;
   }
-  if (!passed || (next < calls.size() && by_rows(*calls[next]))) return;
+  if (!passed || (next < calls.size() && runs_by_rows(*calls[next]))) return;
   const auto begin = calls.begin();
   const auto at = [&](size_t i) { return begin + static_cast<int64_t>(i); };
   if (step < 0)
@@ -200,18 +219,6 @@ bool reads_rows(const Call& call, const View& result, const Chunking& cut) {
   return own.n == cut.n && own.rows == cut.rows &&
          std::all_of(call.operands.begin(), call.operands.end(),
                      [&](const Call::Operand& o) { return o.view->data != result.data || o.use == Use::rows_in; });
-}
-
-// Nothing that call `i` reads is written between it and call `j`.
-bool still_same(const Program& program, size_t i, size_t j) {
-  for (const Call::Operand& read : program.calls[i]->operands) {
-    for (size_t k = i + 1; k < j; ++k) {
-      for (const Call::Operand& o : program.calls[k]->operands) {
-        if (o.view->data == read.view->data && writes(o.use)) return false;
-      }
-    }
-  }
-  return true;
 }
 
 }  // namespace
@@ -263,10 +270,10 @@ void pack(Program& program) {
 
 void order(Program& program) {
   for (size_t i = 0; i < program.calls.size(); ++i) {
-    if (!by_rows(*program.calls[i])) move_out_of_the_way(program, i, -1);
+    if (!runs_by_rows(*program.calls[i])) move_out_of_the_way(program, i, -1);
   }
   for (size_t i = program.calls.size(); i-- > 0;) {
-    if (!by_rows(*program.calls[i])) move_out_of_the_way(program, i, +1);
+    if (!runs_by_rows(*program.calls[i])) move_out_of_the_way(program, i, +1);
   }
 }
 

@@ -28,6 +28,7 @@ struct HostCall : Call {
   void run() const override { f(value); }
   std::unique_ptr<Call> clone() const override { return std::make_unique<HostCall>(name_, value, f); }
   std::string scalars() const override { return ""; }
+  bool on_host() const override { return true; }
 
   const char* name_;
   View value;
@@ -58,12 +59,15 @@ void* Recorder::allocate(size_t bytes) {
   return address;
 }
 
-void Recorder::changed(const std::shared_ptr<Storage>& storage) {
+void Recorder::add(std::vector<std::shared_ptr<Storage>>& list, const std::shared_ptr<Storage>& storage) const {
   if (storage->recording != 0) return;
-  for (const auto& other : recording.changed) {
+  for (const Tensor& input : recording.inputs) {
+    if (TensorAccess::impl(input)->storage == storage) return;
+  }
+  for (const auto& other : list) {
     if (other == storage) return;
   }
-  recording.changed.push_back(storage);
+  list.push_back(storage);
 }
 
 void Recorder::gradient(const std::shared_ptr<Tensor::Impl>& leaf, bool reads) {
@@ -87,7 +91,11 @@ Recording record_step(const StepFunction& step, const std::vector<Tensor>& input
   recorder.recording.inputs = inputs;
   std::vector<Tensor> outputs;
   try {
+    for (const Tensor& input : inputs) {
+      if (input.requires_grad()) refuse_to_record("takes an input that requires a gradient");
+    }
     outputs = step(inputs);
+    if (!recorder.refusal.empty()) throw NotRecordable(recorder.refusal);
     for (Tensor& output : outputs) {
       output = output.detach();
       for (const Tensor& input : inputs) {
@@ -104,15 +112,15 @@ Recording record_step(const StepFunction& step, const std::vector<Tensor>& input
 }
 
 void refuse_to_record(const char* what) {
-  if (recorder) throw NotRecordable(fmt::format("compile: the step {}", what));
+  if (!recorder) return;
+  if (recorder->refusal.empty()) recorder->refusal = fmt::format("compile: the step {}", what);
+  throw NotRecordable(recorder->refusal);
 }
 
 void check_has_memory(const Storage& storage) {
   if (storage.recording == 0 || (recorder && recorder->id == storage.recording)) return;
-  if (recorder)
-    throw NotRecordable(
-        "compile: the step reads a tensor that an earlier run of it made; it must change what it keeps in place, not "
-        "replace the handle");
+  refuse_to_record(
+      "reads a tensor that an earlier run of it made; it must change what it keeps in place, not replace the handle");
   throw ValueError(
       "tensor: it was made while a step was recorded and has no values; have the step return it instead of keeping it");
 }

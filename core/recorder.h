@@ -30,6 +30,7 @@ struct Recording {
   std::vector<std::unique_ptr<Call>> calls;
   std::vector<std::weak_ptr<Storage>> made;       // by address, ascending
   std::vector<std::shared_ptr<Storage>> changed;  // not made here, changed in place
+  std::vector<std::shared_ptr<Storage>> outside;  // not made here, used; the inputs apart
   std::vector<Leaf> leaves;
   std::vector<Tensor> inputs, outputs;
   char* begin = nullptr;  // of the made-up addresses
@@ -49,7 +50,8 @@ class Recorder {
 
   void* allocate(size_t bytes);
   void made(const std::shared_ptr<Storage>& storage) { recording.made.push_back(storage); }
-  void changed(const std::shared_ptr<Storage>& storage);
+  void changed(const std::shared_ptr<Storage>& storage) { add(recording.changed, storage); }
+  void used(const std::shared_ptr<Storage>& storage) { add(recording.outside, storage); }
   // Before the gradient of a leaf changes: to another handle, or (`reads`) by adding to what there is.
   void gradient(const std::shared_ptr<Tensor::Impl>& leaf, bool reads);
 
@@ -58,8 +60,10 @@ class Recorder {
 
   const uint64_t id;
   Recording recording;
+  std::string refusal;  // the first; it holds even if the step catches the exception
 
  private:
+  void add(std::vector<std::shared_ptr<Storage>>& list, const std::shared_ptr<Storage>& storage) const;
   Recorder* before_;
 };
 // While one lives, calls run and tensors have memory although a step is being recorded: for state that is made

@@ -53,6 +53,7 @@ Tensor& Tensor::set_mostly_zero(bool on) {
 Tensor::operator View() const {
   if (!impl_) return {};
   if (impl_->storage->recording != 0) check_has_memory(*impl_->storage);
+  if (recorder) recorder->used(impl_->storage);
   return {impl_->storage->data, impl_->shape, impl_->dtype, impl_->storage->device};
 }
 
@@ -185,7 +186,11 @@ void Tensor::set_data(const Tensor& source) {
 
 bool Tensor::requires_grad() const { return checked(impl_).requires_grad; }
 bool Tensor::is_leaf() const { return !checked(impl_).node; }
-Tensor Tensor::grad() const { return checked(impl_).grad; }
+Tensor Tensor::grad() const {
+  checked(impl_);
+  if (recorder && is_leaf()) recorder->gradient(impl_, true);
+  return impl_->grad;
+}
 void Tensor::zero_grad() {
   checked(impl_);
   if (recorder) recorder->gradient(impl_, false);

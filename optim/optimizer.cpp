@@ -62,6 +62,7 @@ void Optimizer::zero_grad() {
 
 void Optimizer::set_lr(double lr) {
   check_not_negative(name_, "lr", lr);
+  refuse_to_record("sets the learning rate, which a replay would not do again; set it between steps");
   lr_ = lr;
   for (Slot& slot : slots_) {
     if (slot.hyper.defined()) write_hyper(slot);
@@ -120,12 +121,12 @@ void Optimizer::prepare(Slot& slot) const {
 void Optimizer::write_hyper(Slot& slot) const {
   const std::array<double, 5> values = hyper(slot);
   if (values == slot.written) return;
-  slot.written = values;
   if (slot.hyper.device().kind == Device::Kind::cpu) {
     std::copy(values.begin(), values.end(), slot.hyper.mutable_data<double>());
   } else {
     slot.hyper.copy_from(Tensor::from(std::span<const double>(values), slot.hyper.shape()));
   }
+  slot.written = values;
 }
 
 std::string Optimizer::lr_text() const { return fmt::format("lr {}", lr_); }

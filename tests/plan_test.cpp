@@ -44,8 +44,6 @@ Plan plan_of(Training& t, const Tensors& in, int threads = 2, CompileOptions opt
   return Plan(record_step([&](const Tensors& x) { return t.step(x); }, in), options, threads);
 }
 
-bool reads(Use use) { return use == Use::in || use == Use::rows_in || use == Use::inout; }
-bool writes(Use use) { return use != Use::in && use != Use::rows_in; }
 bool rows(Use use) { return use == Use::rows_in || use == Use::rows_out; }
 
 // Every rule that a plan must keep, read off its calls.

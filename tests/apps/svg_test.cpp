@@ -105,7 +105,7 @@ TEST_CASE("A value that is not finite interrupts the line and the band") {
 }
 
 TEST_CASE("Empty and single-valued plots are still plots") {
-  for (LinePlot plot : {LinePlot{}, LinePlot{"one", "x", "y", true, {}, {{"", colour_first, {5}, {3}}}, {}}}) {
+  for (LinePlot plot : {LinePlot{}, LinePlot{"one", "x", "y", true, true, {}, {{"", colour_first, {5}, {3}}}, {}}}) {
     const std::string svg = to_svg(plot);
     tags_of(svg);
     check_self_contained(svg);
