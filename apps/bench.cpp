@@ -48,12 +48,11 @@ class Stepper {
         loader_(make_loader(data, settings_)),
         sgd_(model_->parameters(), {.lr = *settings_.lr, .momentum = settings_.momentum}),
         compiled_([this](const std::vector<Tensor>& batch) { return training_step(*model_, sgd_, settings_, batch); },
-                  {.keep_gradients = false, .check_every = settings_.check_plan}) {}
+                  {.eager = settings_.eager, .keep_gradients = false, .check_every = settings_.check_plan}) {}
 
   void step() {
     const Batch batch = loader_.batch(steps_ / loader_.batches(), steps_ % loader_.batches());
-    loss_ = (settings_.eager ? training_step(*model_, sgd_, settings_, {batch.x, batch.y})
-                             : compiled_({batch.x, batch.y}))[0];
+    loss_ = compiled_({batch.x, batch.y})[0];
     if (steps_++ > 0) return;
     loss_first_ = loss_.item();
     first_step_s_ = seconds_since_process_start();

@@ -172,11 +172,10 @@ int run_growth(const Options& options, const Dataset& data) {
   }
   if (!options.output.json)
     print(table.to_string() + "\n" +
-          wrap(fmt::format(
-              "Steps on {}, {} thread{}, batch 128 but where it grows; medians of {} round{} of "
-              "{:g} s each. Off the line: from the line through all depths.",
-              data.name, threads(), threads() == 1 ? "" : "s", options.reps, options.reps == 1 ? "" : "s",
-              options.bench.seconds)));
+          wrap(fmt::format("Steps on {}, {} thread{}, batch 128 but where it grows; medians of {} round{} of "
+                           "{:g} s each. Off the line: from the line through all depths.",
+                           data.name, threads(), threads() == 1 ? "" : "s", options.reps, options.reps == 1 ? "" : "s",
+                           options.bench.seconds)));
   return kOk;
 }
 

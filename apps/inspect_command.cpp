@@ -85,7 +85,11 @@ std::string plan_text(Options o) {
 int run(const Options& o) {
   if (o.plan) {
     use_device(o.training);
-    print(plan_text(o));
+    const std::string text = plan_text(o);
+    if (o.output.json)
+      print_json({{"model", o.model}, {"plan", split(text, '\n')}});
+    else
+      print(text);
     return kOk;
   }
   const std::string path = model_path(o.model);

@@ -101,8 +101,9 @@ class Training {
         total_(total_steps(loader_, settings)),
         schedule_(make_schedule(settings, total_)),
         optimizer_(make_optimizer(model, settings)),
-        compiled_([this](const std::vector<Tensor>& batch) { return training_step(model_, *optimizer_, settings_, batch); },
-                  {.keep_gradients = false, .check_every = settings.check_plan}) {
+        compiled_(
+            [this](const std::vector<Tensor>& batch) { return training_step(model_, *optimizer_, settings_, batch); },
+            {.eager = settings.eager, .keep_gradients = false, .check_every = settings.check_plan}) {
     if (settings.warmup > total_) {
       throw UsageError(
           fmt::format("--warmup: expected at most the {} steps of this run, got {}", total_, settings.warmup));
@@ -131,9 +132,7 @@ class Training {
     const int64_t done = result_.steps, index = done % loader_.batches();
     const Batch batch = loader_.batch(done / loader_.batches(), index);
     optimizer_->set_lr(*settings_.lr * schedule_.factor(done));
-    const std::vector<Tensor> outputs = settings_.eager
-                                            ? training_step(model_, *optimizer_, settings_, {batch.x, batch.y})
-                                            : compiled_({batch.x, batch.y});
+    const std::vector<Tensor> outputs = compiled_({batch.x, batch.y});
     const double value = outputs[0].item();
     if (!std::isfinite(value)) return diverge("loss", value, done + 1);
 

@@ -7,8 +7,8 @@
 
 #include "tandem/core/dispatch.h"
 #include "tandem/core/error.h"
-#include "tandem/core/recorder.h"
 #include "tandem/core/ops.h"
+#include "tandem/core/recorder.h"
 #include "tandem/core/tensor_impl.h"
 
 namespace tandem {
@@ -27,22 +27,23 @@ Tensor accumulate(Tensor sum, const Tensor& g) {
 
 void check_gradients(const Node& node, const Grads& grads) {
   if (grads.size() != node.inputs.size())
-    throw ValueError(fmt::format("backward of \"{}\": expected {} gradients, got {}", node.name,
-                                 node.inputs.size(), grads.size()));
+    throw ValueError(
+        fmt::format("backward of \"{}\": expected {} gradients, got {}", node.name, node.inputs.size(), grads.size()));
   for (size_t i = 0; i < grads.size(); ++i) {
     const Node::Edge& edge = node.inputs[i];
     if (grads[i].defined() && (grads[i].shape() != edge.shape || grads[i].dtype() != edge.dtype))
-      throw ShapeError(fmt::format("backward of \"{}\": expected gradient {} of input {} {}, got {} {}",
-                                   node.name, i, to_string(edge.shape), name_of(edge.dtype),
-                                   to_string(grads[i].shape()), name_of(grads[i].dtype())));
+      throw ShapeError(fmt::format("backward of \"{}\": expected gradient {} of input {} {}, got {} {}", node.name, i,
+                                   to_string(edge.shape), name_of(edge.dtype), to_string(grads[i].shape()),
+                                   name_of(grads[i].dtype())));
   }
 }
 
 Grads run_vjp(Node& node) {
   if (node.freed)
-    throw ValueError(fmt::format("backward of \"{}\": an earlier backward freed this graph; run forward again, or "
-                                 "keep it with backward({{}}, /*retain_graph=*/true)",
-                                 node.name));
+    throw ValueError(
+        fmt::format("backward of \"{}\": an earlier backward freed this graph; run forward again, or "
+                    "keep it with backward({{}}, /*retain_graph=*/true)",
+                    node.name));
   struct Running {
     explicit Running(const char* name) { running_vjp = name; }
     ~Running() { running_vjp = nullptr; }
@@ -107,8 +108,10 @@ class LeafGrads {
       if (recorder) recorder->gradient(leaf, true);
       if (adds_in_place(*leaf)) continue;
       Tensor& sum = leaf->arriving;
-      if (leaf->grad.defined()) sum = accumulate(std::move(sum), leaf->grad);
-      else if (!TensorAccess::unique(sum)) sum = sum.clone();
+      if (leaf->grad.defined())
+        sum = accumulate(std::move(sum), leaf->grad);
+      else if (!TensorAccess::unique(sum))
+        sum = sum.clone();
     }
     for (auto& leaf : leaves_) {
       if (adds_in_place(*leaf)) {
@@ -153,14 +156,16 @@ bool grad_enabled() { return recording; }
 
 const Tensor& Saved::checked() const {
   if (tensor_.defined() && tensor_.version() != version_)
-    throw ValueError(fmt::format("backward of \"{}\": it needs the value of a tensor {} that was changed in place "
-                                 "since (version {}, saved at {}); change a clone() instead",
-                                 running_vjp ? running_vjp : "?", to_string(tensor_.shape()), tensor_.version(), version_));
+    throw ValueError(
+        fmt::format("backward of \"{}\": it needs the value of a tensor {} that was changed in place "
+                    "since (version {}, saved at {}); change a clone() instead",
+                    running_vjp ? running_vjp : "?", to_string(tensor_.shape()), tensor_.version(), version_));
   return tensor_;
 }
 
 bool needs_record(const Tensor* inputs, size_t count) {
-  return recording && std::any_of(inputs, inputs + count, [](const Tensor& t) { return t.defined() && t.requires_grad(); });
+  return recording &&
+         std::any_of(inputs, inputs + count, [](const Tensor& t) { return t.defined() && t.requires_grad(); });
 }
 
 Tensor record_node(const char* name, Tensor y, const Tensor* inputs, size_t count, Vjp vjp) {
@@ -186,14 +191,13 @@ Tensor record_node(const char* name, Tensor y, const Tensor* inputs, size_t coun
 }
 
 void Tensor::backward(const Tensor& grad, bool retain_graph) const {
-  if (!requires_grad())
-    throw ValueError("backward: this tensor does not depend on any tensor with requires_grad");
+  if (!requires_grad()) throw ValueError("backward: this tensor does not depend on any tensor with requires_grad");
   if (!grad.defined() && numel() != 1)
-    throw ValueError(fmt::format("backward: expected a single element or a gradient, got {} without one",
-                                 to_string(shape())));
+    throw ValueError(
+        fmt::format("backward: expected a single element or a gradient, got {} without one", to_string(shape())));
   if (grad.defined() && (grad.shape() != shape() || grad.dtype() != dtype()))
-    throw ShapeError(fmt::format("backward: expected a gradient {} {}, got {} {}", to_string(shape()),
-                                 name_of(dtype()), to_string(grad.shape()), name_of(grad.dtype())));
+    throw ShapeError(fmt::format("backward: expected a gradient {} {}, got {} {}", to_string(shape()), name_of(dtype()),
+                                 to_string(grad.shape()), name_of(grad.dtype())));
   NoGrad no_grad;
   const Tensor seed = grad.defined() ? grad : ones(shape(), {dtype(), device()});
   LeafGrads leaves;
@@ -209,8 +213,10 @@ void Tensor::backward(const Tensor& grad, bool retain_graph) const {
     for (size_t i = 0; i < grads.size(); ++i) {
       const Node::Edge& edge = node->inputs[i];
       if (!grads[i].defined()) continue;
-      if (edge.node) pending.add(edge.node, std::move(grads[i]));
-      else if (edge.leaf) leaves.add(edge.leaf, std::move(grads[i]));
+      if (edge.node)
+        pending.add(edge.node, std::move(grads[i]));
+      else if (edge.leaf)
+        leaves.add(edge.leaf, std::move(grads[i]));
     }
     if (!retain_graph) {
       node->freed = true;

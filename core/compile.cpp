@@ -185,7 +185,7 @@ std::vector<Tensor> CompiledStep::State::check(Plan& plan, const std::vector<Ten
 
 std::vector<Tensor> CompiledStep::operator()(const std::vector<Tensor>& inputs) {
   State& s = *state_;
-  if (recorder) return detached(s.step(inputs));  // part of a step that is being recorded
+  if (s.options.eager || recorder) return detached(s.step(inputs));  // recorder: part of a step that is recorded
   ++s.calls;
   if (s.why_eager.empty()) {
     try {

@@ -18,8 +18,8 @@
 // recorded; that it still records alike is checked at steps 1, 2, 4, 8, ..., or at each (`check_recording`). A change
 // of the inputs' shapes, of train() or eval(), of what is frozen or of gradients set from outside is noticed and
 // recorded anew. Modules and tensors that the function refers to must stay where they are while the step lives. A step
-// that replaces the handle of a tensor which it reads again (average = average * 0.5 + x) is refused, and that handle is
-// lost: change it in place. Inputs that require a gradient make the step eager.
+// that replaces the handle of a tensor which it reads again (average = average * 0.5 + x) is refused, and that handle
+// is lost: change it in place. Inputs that require a gradient make the step eager.
 #pragma once
 
 #include <cstdint>
@@ -34,6 +34,7 @@
 namespace tandem {
 
 struct CompileOptions {
+  bool eager = false;  // call the function each time instead: the same values, slower
   // Leave each parameter's gradient in grad(), as the eager step does. Without, gradients share memory with other
   // temporaries and grad() is empty afterwards.
   bool keep_gradients = true;

@@ -164,7 +164,7 @@ void Plan::expand(int threads) {
       const int64_t slot = lane * slots / cut.lanes();
       for (size_t i = begin; i < end; ++i) {
         auto call = program_.calls[i]->clone();
-        resolve(*call, chunk, slot, cut);
+        resolve(*call, chunk, lane, slot, cut);
         group.slots[static_cast<size_t>(slot)].push_back(std::move(call));
       }
     }
@@ -172,9 +172,7 @@ void Plan::expand(int threads) {
   }
 }
 
-void Plan::resolve(Call& call, int64_t chunk, int64_t slot, const Chunking& cut) {
-  int64_t lane = 0;
-  while (cut.lane_begin(lane + 1) <= cut.chunk_begin(chunk)) ++lane;
+void Plan::resolve(Call& call, int64_t chunk, int64_t lane, int64_t slot, const Chunking& cut) {
   for (const Call::Operand& o : call.operands) {
     View& v = *o.view;
     const auto buffer = buffers_.find(v.data);

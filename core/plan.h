@@ -91,7 +91,7 @@ class Plan {
   void keep_what_escapes(Recording& recording, bool keep_gradients);
   void place(int threads);
   void expand(int threads);
-  void resolve(Call& call, int64_t chunk, int64_t slot, const Chunking& cut);
+  void resolve(Call& call, int64_t chunk, int64_t lane, int64_t slot, const Chunking& cut);
   std::string name_of_buffer(const void* address, const std::vector<std::pair<std::string, Tensor>>& names) const;
 
   std::string text_;  // of the recording

@@ -100,11 +100,10 @@ struct Prologue {
 };
 
 template <class K>
-void read_through(Program& program, size_t i, const void* result, const Prologue& p) {
+void read_through(Program& program, size_t i, const Prologue& p) {
   const K* conv = as<K>(program, i);
   if (!conv) return;
   K changed = *conv;
-  if (changed.x.data != result) return;
   changed.x = p.x;
   changed.mean = p.mean, changed.rstd = p.rstd, changed.gamma = p.gamma, changed.beta = p.beta;
   changed.relu = p.relu;
@@ -147,8 +146,8 @@ void fuse_into_convolutions(Program& program) {
         }))
       continue;
     for (const size_t user : users) {
-      read_through<Conv>(program, user, result.data, p);
-      read_through<ConvDw>(program, user, result.data, p);
+      read_through<Conv>(program, user, p);
+      read_through<ConvDw>(program, user, p);
       if (const UnaryGrad* grad = as<UnaryGrad>(program, user))
         put(program, user, UnaryGrad{p.x, grad->dy, grad->dx, grad->op});
     }

@@ -66,6 +66,7 @@ class Recorder {
   void add(std::vector<std::shared_ptr<Storage>>& list, const std::shared_ptr<Storage>& storage) const;
   Recorder* before_;
 };
+
 // While one lives, calls run and tensors have memory although a step is being recorded: for state that is made
 // once, at first use.
 class Unrecorded {
@@ -79,8 +80,8 @@ class Unrecorded {
   Recorder* before_;
 };
 
-// Runs `step` on `inputs` and notes what it does; afterwards everything is as before. Throws NotRecordable, and what
-// the step throws.
+// Runs `step` on `inputs` and notes what it does; no value changes, and gradients are put back. Throws NotRecordable,
+// and what the step throws.
 using StepFunction = std::function<std::vector<Tensor>(const std::vector<Tensor>& inputs)>;
 Recording record_step(const StepFunction& step, const std::vector<Tensor>& inputs);
 

@@ -177,9 +177,8 @@ void run(const BnFinish& k) {
   for (int64_t c = 0; c < channels; ++c) mean[c] = m2[c] = 0;
   double count = 0;
   for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-    const double more = k.counts
-                            ? k.counts.as<double>()[chunk]
-                            : static_cast<double>(min(k.chunk_rows, k.rows - chunk * k.chunk_rows) * k.per_row);
+    const double more = k.counts ? k.counts.as<double>()[chunk]
+                                 : static_cast<double>(min(k.chunk_rows, k.rows - chunk * k.chunk_rows) * k.per_row);
     if (more == 0) continue;
     const double *mean_b = k.moments.as<double>() + chunk * 2 * channels, *m2_b = mean_b + channels;
     const double share = more / (count + more), spread = count * share;
@@ -227,9 +226,10 @@ void run(const BnApply& k) {
     const T* x = k.x.as<T>();
     arithmetic<T>(k.mean, k.rstd, [&]<class P>(P) {
       const P* table = bn_table<P>(k.mean, k.rstd, k.gamma.as<T>(), k.beta.as<T>());
-      for_values<4>(l, table, k.y.as<T>(), [=](int64_t i, const Constants<P>& at) __attribute__((always_inline)) {
-        return static_cast<T>(scalar::bn_apply(static_cast<P>(x[i]), scale<P>(at)));
-      });
+      for_values<4>(
+          l, table, k.y.as<T>(), [=](int64_t i, const Constants<P>& at) __attribute__((always_inline)) {
+            return static_cast<T>(scalar::bn_apply(static_cast<P>(x[i]), scale<P>(at)));
+          });
     });
   });
 }
@@ -240,8 +240,9 @@ void run(const BnGradSums& k) {
     const T *x = k.x.as<T>(), *dy = k.dy.as<T>(), *none = nullptr;
     arithmetic<T>(k.mean, k.rstd, [&]<class P>(P) {
       const P* table = bn_table<P>(k.mean, k.rstd, none, none);
-      bn_grad_sums(l, chunking(k.x.dims), x, table, k.sums,
-                   [=](int64_t i, const Constants<P>&) __attribute__((always_inline)) { return dy[i]; });
+      bn_grad_sums(
+          l, chunking(k.x.dims), x, table,
+          k.sums, [=](int64_t i, const Constants<P>&) __attribute__((always_inline)) { return dy[i]; });
     });
   });
 }
@@ -261,9 +262,10 @@ void run(const BnGradApply& k) {
         return bn_grad_value(dy[i], x[i], at);
       };
       if (!mask) return for_values<6>(l, table, dx, value);
-      for_values<6>(l, table, dx, [=](int64_t i, const Constants<P>& at) __attribute__((always_inline)) {
-        return mask[mask_position(l, i)] != 0 ? value(i, at) : scaled(i, at);
-      });
+      for_values<6>(
+          l, table, dx, [=](int64_t i, const Constants<P>& at) __attribute__((always_inline)) {
+            return mask[mask_position(l, i)] != 0 ? value(i, at) : scaled(i, at);
+          });
     });
   });
 }

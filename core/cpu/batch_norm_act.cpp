@@ -35,11 +35,13 @@ void run(const BnAct& k) {
     const T* x = k.x.as<T>();
     arithmetic<T>(k.mean, k.rstd, [&]<class P>(P) {
       const P* table = bn_table<P>(k.mean, k.rstd, k.gamma.as<T>(), k.beta.as<T>());
-      for_act(k.act, [&]<auto act>(Constant<act>) {
-        for_values<4>(l, table, k.y.as<T>(), [=](int64_t i, const Constants<P>& at) __attribute__((always_inline)) {
-          return act_value<act>(x[i], at);
-        });
-      });
+      for_act(
+          k.act, [&]<auto act>(Constant<act>) {
+            for_values<4>(
+                l, table, k.y.as<T>(), [=](int64_t i, const Constants<P>& at) __attribute__((always_inline)) {
+                  return act_value<act>(x[i], at);
+                });
+          });
     });
   });
 }
@@ -50,9 +52,10 @@ void run(const BnActGradSums& k) {
     const T *y = k.y.as<T>(), *dy = k.dy.as<T>(), *x = k.x.as<T>();
     arithmetic<T>(k.mean, k.rstd, [&]<class P>(P) {
       const P* table = bn_table<P>(k.mean, k.rstd, k.gamma.as<T>(), k.beta.as<T>());
-      for_act(k.act, [&]<auto act>(Constant<act>) {
-        bn_grad_sums(l, chunking(k.x.dims), x, table, k.sums, through_act<act, T, P>(y, dy, x));
-      });
+      for_act(
+          k.act, [&]<auto act>(Constant<act>) {
+            bn_grad_sums(l, chunking(k.x.dims), x, table, k.sums, through_act<act, T, P>(y, dy, x));
+          });
     });
   });
 }
@@ -63,12 +66,14 @@ void run(const BnActGradApply& k) {
     const T *y = k.y.as<T>(), *dy = k.dy.as<T>(), *x = k.x.as<T>();
     arithmetic<T>(k.mean, k.rstd, k.n, [&]<class P>(P) {
       const P* table = bn_grad_table<P>(k.mean, k.rstd, k.gamma.as<T>(), k.beta.as<T>(), k.sums, k.n);
-      for_act(k.act, [&]<auto act>(Constant<act>) {
-        const auto gradient = through_act<act, T, P>(y, dy, x);
-        for_values<6>(l, table, k.dx.as<T>(), [=](int64_t i, const Constants<P>& at) __attribute__((always_inline)) {
-          return bn_grad_value(gradient(i, at), x[i], at);
-        });
-      });
+      for_act(
+          k.act, [&]<auto act>(Constant<act>) {
+            const auto gradient = through_act<act, T, P>(y, dy, x);
+            for_values<6>(
+                l, table, k.dx.as<T>(), [=](int64_t i, const Constants<P>& at) __attribute__((always_inline)) {
+                  return bn_grad_value(gradient(i, at), x[i], at);
+                });
+          });
     });
   });
 }

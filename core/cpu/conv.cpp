@@ -60,12 +60,13 @@ Frame frame_of_phases(const Window& window, int64_t h, int64_t w) {
 void pack(const float* w, const Shape& dims, const Window& window, bool turned, float* packed) {
   const int64_t out = dims[0], taps = dims[1] * dims[2], in = dims[3];
   if (conv_algorithm(Dtype::float32, dims, window, 1) == ConvAlgorithm::winograd) {
-    if (turned) pack_winograd(out, in, packed, [&](int64_t c, int64_t ky, int64_t kx, int64_t o) {
-      return w[(o * 9 + 8 - ky * 3 - kx) * in + c];
-    });
-    else pack_winograd(in, out, packed, [&](int64_t o, int64_t ky, int64_t kx, int64_t c) {
-      return w[(o * 9 + ky * 3 + kx) * in + c];
-    });
+    if (turned)
+      pack_winograd(out, in, packed, [&](int64_t c, int64_t ky, int64_t kx, int64_t o) {
+        return w[(o * 9 + 8 - ky * 3 - kx) * in + c];
+      });
+    else
+      pack_winograd(in, out, packed,
+                    [&](int64_t o, int64_t ky, int64_t kx, int64_t c) { return w[(o * 9 + ky * 3 + kx) * in + c]; });
     return;
   }
   if (!turned) {
@@ -92,10 +93,19 @@ const float* packed_weights(const Call& k, bool turned) {
 // Of y = conv(x), where x is read from `images`.
 Sliding sliding(const Geometry& g, const Images<float>& images, int64_t count) {
   const int64_t line = images.line();
-  return {.images = count, .rows = g.out_h, .columns = g.out_w, .channels = g.out_c, .lines = g.window.kernel.h,
-          .run = g.window.kernel.w * g.c, .x_image = images.image(), .x_row = g.window.stride.h * line,
-          .x_pixel = g.window.stride.w * g.c, .x_line = line, .y_image = g.pixels() * g.out_c,
-          .y_row = g.out_w * g.out_c, .y_pixel = g.out_c};
+  return {.images = count,
+          .rows = g.out_h,
+          .columns = g.out_w,
+          .channels = g.out_c,
+          .lines = g.window.kernel.h,
+          .run = g.window.kernel.w * g.c,
+          .x_image = images.image(),
+          .x_row = g.window.stride.h * line,
+          .x_pixel = g.window.stride.w * g.c,
+          .x_line = line,
+          .y_image = g.pixels() * g.out_c,
+          .y_row = g.out_w * g.out_c,
+          .y_pixel = g.out_c};
 }
 
 // What the windows of all output pixels see.
@@ -124,8 +134,10 @@ void run(const Conv& k) {
     for (int64_t n = cut.chunk_begin(chunk); n < cut.chunk_begin(chunk + 1); ++n) {
       const float* x = images.read(n, 1, memory);
       float* y = k.y.as<float>() + n * s.y_image;
-      if (fast) winograd(s, x, packed, bias, y, memory + images.scratch(1));
-      else convolve(s, x, packed, bias, y);
+      if (fast)
+        winograd(s, x, packed, bias, y, memory + images.scratch(1));
+      else
+        convolve(s, x, packed, bias, y);
     }
   });
 }
@@ -145,13 +157,25 @@ void run(const ConvDx& k) {
     for (int64_t n = cut.chunk_begin(chunk); n < cut.chunk_begin(chunk + 1); ++n) {
       const float *image = images.read(n, 1, memory), *w = packed;
       for_phases(k.window, g.h, g.w, [&](const Phase& ph, const Phase& pw) {
-        const Sliding s{.images = 1, .rows = ph.count, .columns = pw.count, .channels = g.c, .lines = ph.taps,
-                        .run = pw.taps * g.out_c, .x_image = 0, .x_row = line, .x_pixel = g.out_c, .x_line = line,
-                        .y_image = 0, .y_row = ph.stride * g.w * g.c, .y_pixel = pw.stride * g.c};
+        const Sliding s{.images = 1,
+                        .rows = ph.count,
+                        .columns = pw.count,
+                        .channels = g.c,
+                        .lines = ph.taps,
+                        .run = pw.taps * g.out_c,
+                        .x_image = 0,
+                        .x_row = line,
+                        .x_pixel = g.out_c,
+                        .x_line = line,
+                        .y_image = 0,
+                        .y_row = ph.stride * g.w * g.c,
+                        .y_pixel = pw.stride * g.c};
         const float* dy = image + (frame.top + ph.begin) * line + (frame.left + pw.begin) * g.out_c;
         float* dx = k.dx.as<float>() + n * g.image() + (ph.first * g.w + pw.first) * g.c;
-        if (fast) winograd(s, dy, w, nullptr, dx, memory + images.scratch(1));
-        else convolve(s, dy, w, nullptr, dx);
+        if (fast)
+          winograd(s, dy, w, nullptr, dx, memory + images.scratch(1));
+        else
+          convolve(s, dy, w, nullptr, dx);
         w += packed_floats(s.lines * s.run, g.c);
       });
     }
@@ -178,8 +202,10 @@ void run(const ConvDw& k) {
       const Sliding s = sliding(g, images, count);
       const float *x = images.read(begin, count, memory), *dy = k.dy.as<float>() + begin * s.y_image;
       const bool add = k.dw.add || begin > lane_begin;
-      if (fast) winograd_dw(s, x, dy, add, dw, memory + frames);
-      else convolve_dw(s, x, dy, add, dw);
+      if (fast)
+        winograd_dw(s, x, dy, add, dw, memory + frames);
+      else
+        convolve_dw(s, x, dy, add, dw);
     }
   });
 }

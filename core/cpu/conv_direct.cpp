@@ -64,8 +64,10 @@ void convolve(Sliding s, const float* x, const float* packed, const float* bias,
     for (int64_t n = 0; n < s.images; ++n) {
       const float* image = x + n * s.x_image;
       float* to = y + n * s.y_image + o;
-      if (width == kBlock) block<2>(s, image, packed, b, count - kLanes, to);
-      else block<1>(s, image, packed, b, count, to);
+      if (width == kBlock)
+        block<2>(s, image, packed, b, count - kLanes, to);
+      else
+        block<1>(s, image, packed, b, count, to);
     }
   }
 }
@@ -79,8 +81,10 @@ constexpr int kWeights[] = {0, 12, kRegisters == 32 ? 12 : 6, kRegisters == 32 ?
 template <int kRows, int kVectors>
 void dw_tile(const Sliding& s, const float* x, const float* dy, bool add, int64_t last, float* dw) {
   Tile<kRows, kVectors> t;
-  if (add) t.load_from(dw, s.lines * s.run, last);
-  else t.zero();
+  if (add)
+    t.load_from(dw, s.lines * s.run, last);
+  else
+    t.zero();
   for (int64_t n = 0; n < s.images; ++n) {
     for (int64_t i = 0; i < s.rows; ++i) {
       t.add(dy + n * s.y_image + i * s.y_row, 1, s.y_pixel, x + n * s.x_image + i * s.x_row, s.x_pixel, s.columns);
@@ -110,8 +114,10 @@ bool dw_places(const Sliding& s, const float* x, const float* dy, bool add, floa
       for (int v = 0; v < kWidth; ++v) sums[p][v] = dw[(o + v) * kPlaces + p];
     }
     Tile<kPlaces, kVectors, kRun> t;
-    if (add) t.load_from(sums[0], kWidth, kLanes, kRun * kWidth);
-    else t.zero();
+    if (add)
+      t.load_from(sums[0], kWidth, kLanes, kRun * kWidth);
+    else
+      t.zero();
     for (int64_t n = 0; n < s.images; ++n) {
       for (int64_t i = 0; i < s.rows; ++i) {
         t.add(x + n * s.x_image + i * s.x_row, 1, s.x_pixel, dy + n * s.y_image + i * s.y_row + o, s.y_pixel, s.columns,

@@ -17,11 +17,7 @@ class Prologue {
   Prologue() = default;
   template <class Call>
   explicit Prologue(const Call& k)
-      : mean_(k.mean),
-        rstd_(k.rstd),
-        gamma_(k.gamma.template as<T>()),
-        beta_(k.beta.template as<T>()),
-        relu_(k.relu) {
+      : mean_(k.mean), rstd_(k.rstd), gamma_(k.gamma.template as<T>()), beta_(k.beta.template as<T>()), relu_(k.relu) {
     if (mean_) arithmetic<T>(mean_, rstd_, [&]<class P>(P) { narrow_ = std::is_same_v<P, float>; });
   }
   explicit operator bool() const { return mean_ || relu_; }
@@ -45,7 +41,8 @@ class Prologue {
       const auto relu = [](T v) __attribute__((always_inline)) { return scalar::unary<UnaryOp::relu>(v); };
       normalize(x, pixels, table, y, relu);
     } else {
-      normalize(x, pixels, table, y, [](T v) __attribute__((always_inline)) { return v; });
+      normalize(
+          x, pixels, table, y, [](T v) __attribute__((always_inline)) { return v; });
     }
   }
 
@@ -61,10 +58,11 @@ class Prologue {
   template <class F>
   void normalize(const T* x, int64_t pixels, T* table, T* y, const F& then) const {
     typed(table, [&]<class P>(P* columns) {
-      for_pixels<4>(Constants<P>{columns, mean_.dims.numel()}, 0, pixels, y,
-                    [=](int64_t i, const Constants<P>& at) __attribute__((always_inline)) {
-                      return then(static_cast<T>(scalar::bn_apply(static_cast<P>(x[i]), scale<P>(at))));
-                    });
+      for_pixels<4>(
+          Constants<P>{columns, mean_.dims.numel()}, 0, pixels,
+          y, [=](int64_t i, const Constants<P>& at) __attribute__((always_inline)) {
+            return then(static_cast<T>(scalar::bn_apply(static_cast<P>(x[i]), scale<P>(at))));
+          });
     });
   }
 

@@ -71,24 +71,25 @@ void binary_run(const T* a, bool a_moves, const T* b, bool b_moves, T* y, int64_
 }  // namespace
 
 void run(const Unary& k) {
-  for_op<UnaryOp::tanh>(k.op, [&]<auto op>(Constant<op>) {
-    floating(k.x.dtype, [&]<class T>(T) {
-      const T* x = k.x.as<T>();
-      T* y = k.y.as<T>();
-      for_elements(k.y.dims.numel(), [=](int64_t i) { y[i] = scalar::unary<op>(x[i]); });
-    });
-  });
+  for_op<UnaryOp::tanh>(
+      k.op, [&]<auto op>(Constant<op>) {
+        floating(k.x.dtype, [&]<class T>(T) {
+          const T* x = k.x.as<T>();
+          T* y = k.y.as<T>();
+          for_elements(k.y.dims.numel(), [=](int64_t i) { y[i] = scalar::unary<op>(x[i]); });
+        });
+      });
 }
 
 void run(const UnaryGrad& k) {
-  for_op<UnaryOp::tanh>(k.op, [&]<auto op>(Constant<op>) {
-    floating(k.dy.dtype, [&]<class T>(T) {
-      const T *saved = k.saved.as<T>(), *dy = k.dy.as<T>();
-      T* dx = k.dx.as<T>();
-      for_elements(k.dx.dims.numel(),
-                   [=](int64_t i) { dx[i] = scalar::unary_grad<op>(saved[i], dy[i]); });
-    });
-  });
+  for_op<UnaryOp::tanh>(
+      k.op, [&]<auto op>(Constant<op>) {
+        floating(k.dy.dtype, [&]<class T>(T) {
+          const T *saved = k.saved.as<T>(), *dy = k.dy.as<T>();
+          T* dx = k.dx.as<T>();
+          for_elements(k.dx.dims.numel(), [=](int64_t i) { dx[i] = scalar::unary_grad<op>(saved[i], dy[i]); });
+        });
+      });
 }
 
 void run(const Binary& k) {
@@ -98,17 +99,18 @@ void run(const Binary& k) {
     walk.axis(dims[i], broadcast_step(k.a.dims, dims.rank(), i), broadcast_step(k.b.dims, dims.rank(), i));
   }
   const bool a_moves = walk.inner_a() != 0, b_moves = walk.inner_b() != 0;
-  for_op<BinaryOp::equal>(k.op, [&]<auto op>(Constant<op>) {
-    floating(k.y.dtype, [&]<class T>(T) {
-      const T *a = k.a.as<T>(), *b = k.b.as<T>();
-      T* y = k.y.as<T>();
-      parallel_ranges(walk.numel, kGrain, [&](int64_t begin, int64_t end) {
-        for_runs(walk, begin, end, [&](int64_t i, int64_t ia, int64_t ib, int64_t n) {
-          binary_run<op>(a + ia, a_moves, b + ib, b_moves, y + i, n);
+  for_op<BinaryOp::equal>(
+      k.op, [&]<auto op>(Constant<op>) {
+        floating(k.y.dtype, [&]<class T>(T) {
+          const T *a = k.a.as<T>(), *b = k.b.as<T>();
+          T* y = k.y.as<T>();
+          parallel_ranges(walk.numel, kGrain, [&](int64_t begin, int64_t end) {
+            for_runs(walk, begin, end, [&](int64_t i, int64_t ia, int64_t ib, int64_t n) {
+              binary_run<op>(a + ia, a_moves, b + ib, b_moves, y + i, n);
+            });
+          });
         });
       });
-    });
-  });
 }
 
 }  // namespace tandem::TANDEM_CPU_PATH

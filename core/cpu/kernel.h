@@ -33,11 +33,16 @@ void floating(Dtype dtype, const F& f) {
 template <class F>
 void any_type(Dtype dtype, const F& f) {
   switch (dtype) {
-    case Dtype::float32: return f(float{});
-    case Dtype::float64: return f(double{});
-    case Dtype::int32: return f(int32_t{});
-    case Dtype::int64: return f(int64_t{});
-    case Dtype::uint8: return f(uint8_t{});
+    case Dtype::float32:
+      return f(float{});
+    case Dtype::float64:
+      return f(double{});
+    case Dtype::int32:
+      return f(int32_t{});
+    case Dtype::int64:
+      return f(int64_t{});
+    case Dtype::uint8:
+      return f(uint8_t{});
   }
 }
 

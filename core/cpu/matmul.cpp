@@ -1,6 +1,6 @@
-#include "tandem/core/cpu/kernel.h"
 #include "tandem/core/blas.h"
 #include "tandem/core/cpu/gemm.h"
+#include "tandem/core/cpu/kernel.h"
 #include "tandem/core/cpu/sparse.h"
 
 namespace tandem::TANDEM_CPU_PATH {
@@ -44,7 +44,7 @@ void run(const MatMul& k) {
   const int64_t m = k.y.dims[0], n = k.y.dims[1], inner = k.a.dims[k.transpose_a ? 0 : 1];
   floating(k.y.dtype, [&]<class T>(T) {
     product(Gemm<T>{m, n, inner, k.a.as<T>(), k.a.dims[1], k.transpose_a, k.b.as<T>(), k.b.dims[1], k.transpose_b,
-                   k.y.as<T>(), n});
+                    k.y.as<T>(), n});
   });
 }
 
@@ -71,7 +71,7 @@ void run(const LinearDw& k) {
     for (int64_t lane = 0; lane < cut.lanes(); ++lane) {
       const int64_t begin = cut.lane_begin(lane), end = cut.lane_begin(lane + 1);
       product(Gemm<T>{out, in, end - begin, k.dy.as<T>() + begin * out, out, true, k.x.as<T>() + begin * in, in, false,
-                  k.dw.as<T>() + lane * out * in, in, k.dw.add});
+                      k.dw.as<T>() + lane * out * in, in, k.dw.add});
     }
   });
 }
