@@ -44,6 +44,9 @@ typedef float UnalignedVec __attribute__((vector_size(kLanes * sizeof(float)), a
 }
 [[gnu::always_inline]] inline Vec splat(float x) { return x - Vec{}; }
 
+// For stores to come that no hardware prefetcher foresees: one that misses the L1 cache holds up all behind it.
+[[gnu::always_inline]] inline void prefetch_store(const float* p) { __builtin_prefetch(p, 1); }
+
 // Bit i is set where lane i is not 0; a NaN is not.
 [[gnu::always_inline]] inline unsigned nonzero(Vec v) {
 #if defined(__AVX512F__)

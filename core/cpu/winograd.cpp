@@ -30,51 +30,59 @@ struct Tile2x2 {
   }
 };
 
-// to[16][stride]: B^T d B of the 4 x 4 pixels d at x, for all input channels.
-[[gnu::always_inline]] inline void transform_x(const Sliding& s, const float* x, int64_t in, float* to,
-                                               int64_t stride) {
-  for (int64_t c = 0; c < in; c += kLanes) {
-    Vec rows[4][4];
+// Transformed values are written to 16 places far apart: this far before their turn these are brought near.
+constexpr int64_t kAhead = 2 * kLanes;
+
+// to[16 * stride]: B^T d B of the 4 x 4 pixels d at x, of one vector of input channels.
+[[gnu::always_inline]] inline void transform_x(const Sliding& s, const float* x, float* to, int64_t stride) {
+  Vec rows[4][4];
+  TANDEM_UNROLL
+  for (int j = 0; j < 4; ++j) {
+    const float* at = x + j * s.x_pixel;
+    const Vec a = load(at), b = load(at + s.x_line), d = load(at + 2 * s.x_line), e = load(at + 3 * s.x_line);
+    rows[0][j] = a - d;
+    rows[1][j] = b + d;
+    rows[2][j] = d - b;
+    rows[3][j] = b - e;
+  }
+  TANDEM_UNROLL
+  for (int i = 0; i < 4; ++i) {
+    float* out = to + i * 4 * stride;
     TANDEM_UNROLL
-    for (int j = 0; j < 4; ++j) {
-      const float* at = x + j * s.x_pixel + c;
-      const Vec a = load(at), b = load(at + s.x_line), d = load(at + 2 * s.x_line), e = load(at + 3 * s.x_line);
-      rows[0][j] = a - d;
-      rows[1][j] = b + d;
-      rows[2][j] = d - b;
-      rows[3][j] = b - e;
-    }
-    TANDEM_UNROLL
-    for (int i = 0; i < 4; ++i) {
-      float* out = to + i * 4 * stride + c;
-      store(out, rows[i][0] - rows[i][2]);
-      store(out + stride, rows[i][1] + rows[i][2]);
-      store(out + 2 * stride, rows[i][2] - rows[i][1]);
-      store(out + 3 * stride, rows[i][1] - rows[i][3]);
-    }
+    for (int j = 0; j < 4; ++j) prefetch_store(out + j * stride + kAhead);
+    store(out, rows[i][0] - rows[i][2]);
+    store(out + stride, rows[i][1] + rows[i][2]);
+    store(out + 2 * stride, rows[i][2] - rows[i][1]);
+    store(out + 3 * stride, rows[i][1] - rows[i][3]);
   }
 }
 
 // The tiles of one pass: as many rows of sums as the registers hold.
 constexpr int64_t kTiles = kRegisters == 32 ? 14 : 6;
 
-// m[16][kTiles][width] = the 16 products of v[16][kTiles][in_floats] with a block of the weights.
+// m[16][kTiles][width] = the 16 products of v[in / kLanes][16][kTiles][kLanes] with a block of the weights.
 template <int kVectors>
-void products(int64_t tiles, int64_t in, int64_t in_floats, const float* v, const float* w, float* m) {
+void products(int64_t tiles, int64_t in, const float* v, const float* w, float* m) {
   constexpr int64_t width = kVectors * kLanes;
   with_count<kTiles>(tiles, [&]<int kRows>(Constant<kRows>) {
     for (int64_t p = 0; p < 16; ++p) {
       Tile<kRows, kVectors> t;
       t.zero();
-      t.add(v + p * kTiles * in_floats, in_floats, 1, w + p * in * width, width, in);
+      const float* from = v + p * kTiles * kLanes;
+      int64_t c = in;
+      for (; c >= kLanes; c -= kLanes, from += 16 * kTiles * kLanes, w += kLanes * width)
+        t.add(from, kLanes, 1, w, width, kLanes);
+      t.add(from, kLanes, 1, w, width, c);
+      w += c * width;
       t.store_to(m + p * kTiles * width, width);
     }
   });
 }
 
 // y's 2 x 2 pixels of `lanes` channels: A^T m A, + bias. Only `rows` x `columns` of them exist.
-[[gnu::always_inline]] inline void transform_m(const Sliding& s, const float* m, int64_t stride, Vec bias,
-                                               int64_t lanes, int64_t rows, int64_t columns, float* y) {
+template <int64_t stride>
+[[gnu::always_inline]] inline void transform_m(const Sliding& s, const float* m, Vec bias, int64_t lanes, int64_t rows,
+                                               int64_t columns, float* y) {
   Vec half[2][4];
   TANDEM_UNROLL
   for (int j = 0; j < 4; ++j) {
@@ -99,25 +107,30 @@ void winograd(const Sliding& s, const float* x, const float* packed, const float
   const int64_t in_floats = whole_vectors(tiles.in);
   float *v = memory, *m = memory + 16 * kTiles * in_floats;
   for_pieces(s.images * tiles.image(), kTiles, [&](int64_t first, int64_t count) {
-    Tile2x2 at(tiles, first);
-    for (int64_t t = 0; t < count; ++t, at.next(tiles)) {
-      transform_x(s, x + at.n * s.x_image + at.y * s.x_line + at.x * s.x_pixel, tiles.in, v + t * in_floats,
-                  kTiles * in_floats);
+    for (int64_t c = 0; c < in_floats; c += kLanes) {
+      Tile2x2 at(tiles, first);
+      float* to = v + 16 * kTiles * c;
+      for (int64_t t = 0; t < count; ++t, at.next(tiles), to += kLanes) {
+        transform_x(s, x + at.n * s.x_image + at.y * s.x_line + at.x * s.x_pixel + c, to, kTiles * kLanes);
+      }
     }
     const float* w = packed;
     for (int64_t o = 0, width; o < s.channels; o += width, w += 16 * tiles.in * width) {
       width = block_width(s.channels - o);
-      if (width == kBlock) products<2>(count, tiles.in, in_floats, v, w, m);
-      else products<1>(count, tiles.in, in_floats, v, w, m);
-      for (int64_t i = 0; i < width; i += kLanes) {
-        const int64_t lanes = min(kLanes, s.channels - o - i);
-        const Vec b = bias ? load_some(bias + o + i, lanes) : Vec{};
-        Tile2x2 to(tiles, first);
-        for (int64_t t = 0; t < count; ++t, to.next(tiles)) {
-          transform_m(s, m + t * width + i, kTiles * width, b, lanes, s.rows - to.y, s.columns - to.x,
-                      y + to.n * s.y_image + to.y * s.y_row + to.x * s.y_pixel + o + i);
+      const auto block = [&]<int kVectors>(Constant<kVectors>) {
+        constexpr int64_t stride = kTiles * kVectors * kLanes;
+        products<kVectors>(count, tiles.in, v, w, m);
+        for (int64_t i = 0; i < kVectors * kLanes; i += kLanes) {
+          const int64_t lanes = min(kLanes, s.channels - o - i);
+          const Vec b = bias ? load_some(bias + o + i, lanes) : Vec{};
+          Tile2x2 to(tiles, first);
+          for (int64_t t = 0; t < count; ++t, to.next(tiles)) {
+            transform_m<stride>(s, m + t * width + i, b, lanes, s.rows - to.y, s.columns - to.x,
+                                y + to.n * s.y_image + to.y * s.y_row + to.x * s.y_pixel + o + i);
+          }
         }
-      }
+      };
+      width == kBlock ? block(Constant<2>{}) : block(Constant<1>{});
     }
   });
 }
@@ -137,6 +150,8 @@ namespace {
     TANDEM_UNROLL
     for (int i = 0; i < 4; ++i) {
       float* out = to + i * 4 * stride + o;
+      TANDEM_UNROLL
+      for (int j = 0; j < 4; ++j) prefetch_store(out + j * stride + kAhead);
       store(out, left[i]);
       store(out + stride, left[i] + right[i]);
       store(out + 2 * stride, left[i] - right[i]);
@@ -155,8 +170,10 @@ void add_products(int64_t tiles, const float* v, int64_t in_floats, const float*
         with_count<kMost[kVectors]>(count, [&]<int kRows>(Constant<kRows>) {
           float* to = u + o * in_floats + c * kLanes;
           Tile<kRows, kVectors> t;
-          if (add) t.load_from(to, in_floats);
-          else t.zero();
+          if (add)
+            t.load_from(to, in_floats);
+          else
+            t.zero();
           t.add(dy + o, 1, out_floats, v + c * kLanes, in_floats, tiles);
           t.store_to(to, in_floats);
         });
@@ -197,9 +214,7 @@ void transform_u(const float* u, int64_t stride, int64_t in, bool add, float* dw
 }
 
 // As many tiles at once as leave their transforms in the L2 cache.
-int64_t tiles_at_once(const Sliding& s) {
-  return max(16, 10000 / (s.x_pixel + s.channels));
-}
+int64_t tiles_at_once(const Sliding& s) { return max(16, 10000 / (s.x_pixel + s.channels)); }
 
 }  // namespace
 
@@ -215,7 +230,10 @@ void winograd_dw(const Sliding& s, const float* x, const float* dy, bool add, fl
   for_pieces(s.images * tiles.image(), most, [&](int64_t first, int64_t count) {
     Tile2x2 at(tiles, first);
     for (int64_t t = 0; t < count; ++t, at.next(tiles)) {
-      transform_x(s, x + at.n * s.x_image + at.y * s.x_line + at.x * s.x_pixel, tiles.in, v + t * in, count * in);
+      for (int64_t c = 0; c < in; c += kLanes) {
+        float* to = v + t * in + c;
+        transform_x(s, x + at.n * s.x_image + at.y * s.x_line + at.x * s.x_pixel + c, to, count * in);
+      }
       transform_dy(s, dy + at.n * s.y_image + at.y * s.y_row + at.x * s.y_pixel, s.rows - at.y, s.columns - at.x,
                    w + t * out, count * out);
     }
