@@ -124,7 +124,7 @@ Facts facts(const Json& json, const std::string& prefix = "") {
 Json config_json(const Comparison& c) {
   Json config = to_json(c.arms[1].settings);
   config["command"] = "compare";
-  for (const char* per_run : {"seed", "bn"}) config.erase(per_run);
+  for (const char* of_train : {"seed", "bn", "eval_from", "target"}) config.erase(of_train);
   config["preset"] = c.settings.preset;
   config["seeds"] = c.settings.seeds;
   return config;
@@ -134,7 +134,8 @@ Json config_json(const Comparison& c) {
 Json shared_settings(const Comparison& c) {
   Json settings = to_json(c.arms[1].settings);
   settings["dataset"] = c.dataset;
-  for (const char* per_run : {"tool", "command", "seed", "bn", "data", "threads", "layers", "eval_every"})
+  for (const char* per_run :
+       {"tool", "command", "seed", "bn", "eval_from", "target", "data", "threads", "layers", "eval_every"})
     settings.erase(per_run);
   for (const Arm& arm : c.arms) settings["layers of " + arm.label] = arm.settings.layers;
   settings["eval_every"] = c.eval_every;
@@ -189,16 +190,13 @@ bool all_diverged(const Comparison& c) {
 
 // ---- the command -----------------------------------------------------------------------------------------------
 
-void apply_preset(CompareSettings& s) {
-  const int seeds = s.is_null() ? 3 : 5;
-  if (s.seeds.empty())
-    for (int seed = 1; seed <= seeds; ++seed) s.seeds.push_back(seed);
-  if (!s.training.epochs && s.training.max_steps == 0) s.training.epochs = s.is_null() ? 1 : 3;
-}
+const std::vector<Preset> kPresets = {
+    {"quick", "with and without batch norm", {{"--seeds", "1..5"}, {"--epochs", "3"}}},
+    {"null", "the plain network against itself", {{"--seeds", "1..3"}, {"--epochs", "1"}}},
+};
 
 int run(Options options) {
   CompareSettings& settings = options.compare;
-  apply_preset(settings);
   use_device(settings.training);
   const Splits data = load_data(settings.training);
   if (!data.notice.empty()) notice(data.notice);
@@ -258,9 +256,7 @@ void add_compare(CLI::App& program, Action& action) {
       "  tandem compare --model w3 --seeds 1..10       another network, more seeds\n"
       "  tandem compare --preset null                  A/A: the plain network twice, must differ by 0\n"
       "  tandem compare --layers \"dense:100,bn,relu,dense:10\" --lr 0.3 --out runs/mine\n");
-  add_choice(*command, "--preset", o->compare.preset, {"quick", "null"},
-             "quick: with and without batch norm, 5 seeds, 3 epochs; null: the plain network against itself, 3 seeds, "
-             "1 epoch");
+  add_preset(*command, o->compare.preset, kPresets);
   add_seeds(*command, "--seeds", o->compare.seeds, "1..5, 7 or 1,2,9")->default_str("the preset's");
   add_model_options(*command, o->compare.training);
   add_data_options(*command, o->compare.training);
@@ -276,6 +272,7 @@ void add_compare(CLI::App& program, Action& action) {
   add_config(*command, o->config);
   command->callback([=, &action] {
     take_defaults(*command, o->config);
+    take_preset(*command, o->compare.preset, kPresets);
     action = [o] { return run(*o); };
   });
 }

@@ -308,6 +308,30 @@ void take_defaults(CLI::App& app, const std::string& config) {
   if (!config.empty()) take_file(app, config);
 }
 
+CLI::Option* add_preset(CLI::App& app, std::string& name, const std::vector<Preset>& presets) {
+  std::vector<std::string> names, texts;
+  for (const Preset& preset : presets) {
+    std::string values;
+    for (const auto& [flag, value] : preset.values) {
+      values += (values.empty() ? "" : "; ") + flag + " ";
+      for (const char c : value) values += c == ',' ? ", " : std::string(1, c);  // so that a line can break
+    }
+    names.push_back(preset.name);
+    texts.push_back(fmt::format("{}: {} ({})", preset.name, preset.purpose, values));
+  }
+  return add_choice(app, "--preset", name, names,
+                    fmt::format("values for flags that are not given. {}", fmt::join(texts, ". ")));
+}
+
+void take_preset(CLI::App& app, const std::string& name, const std::vector<Preset>& presets) {
+  const auto preset = std::find_if(presets.begin(), presets.end(), [&](const Preset& p) { return p.name == name; });
+  if (preset == presets.end()) return;
+  for (const auto& [flag, value] : preset->values) {
+    if (flag == "--epochs" && app.count("--max-steps") > 0) continue;
+    set_default(*app.get_option(flag), value, "--preset " + name);
+  }
+}
+
 std::string cuda_fault() {
   try {
     require_device(Device::cuda());

@@ -6,6 +6,7 @@
 #include <limits>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "trainer.h"
@@ -65,6 +66,16 @@ void add_step_options(CLI::App& app, TrainSettings& settings);      // --eager, 
 // UsageError for a wrong value or a key that is no flag.
 void add_config(CLI::App& app, std::string& path);
 void take_defaults(CLI::App& app, const std::string& config);
+
+// Values for flags under a name, each as it would be typed; a switch as "true".
+struct Preset {
+  std::string name, purpose;
+  std::vector<std::pair<std::string, std::string>> values;  // {"--lr", "0.1"}
+};
+// --preset, one of `presets`, and what take_preset(), called after take_defaults(), does: flags that have no value yet
+// get the preset's. A --max-steps stands for its --epochs. An empty name is no preset.
+CLI::Option* add_preset(CLI::App& app, std::string& name, const std::vector<Preset>& presets);
+void take_preset(CLI::App& app, const std::string& name, const std::vector<Preset>& presets);
 
 std::string cuda_fault();  // why CUDA cannot be used here; empty if it can
 

@@ -117,11 +117,12 @@ class Training {
     model_.train();
     last_good_ = copy_state(model_);
     observer_.on_start(total_);
-    while (result_.steps < total_ && !result_.interrupted && !result_.diverged) {
+    while (result_.steps < total_ && !result_.interrupted && !result_.diverged && !result_.reached) {
       step();
       if (result_.diverged) break;
       result_.interrupted = observer_.should_stop();
-      if (result_.interrupted || result_.steps % every == 0 || result_.steps == total_) validate();
+      const bool due = result_.steps % every == 0 && result_.steps >= settings_.eval_from;
+      if (result_.interrupted || due || result_.steps == total_) validate();
     }
     result_.seconds = seconds_since(start);
     return result_;
@@ -149,6 +150,8 @@ class Training {
     last_good_ = copy_state(model_);
     last_good_step_ = result_.steps;
     result_.validation = validation;
+    // 99.3 % of 5,000 images are 4,965, though 99.3 / 100 is not quite 0.993.
+    result_.reached = settings_.target > 0 && validation.accuracy >= settings_.target / 100 - 1e-9;
     observer_.on_validation({result_.steps, result_.epochs, optimizer_->lr(), validation});
   }
 

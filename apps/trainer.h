@@ -48,6 +48,8 @@ struct TrainSettings {
   std::string from, from_sha256;  // the model file whose values it starts from, if any
   uint64_t seed = 1;
   int64_t eval_every = 0;  // steps between validations; 0: once an epoch. The last step always has one
+  int64_t eval_from = 0;   // no validation before this step
+  double target = 0;       // > 0: stop at the validation whose accuracy is at least so many percent
   int64_t log_every = 10;  // steps between records of the training loss
 
   std::string device = "cpu";
@@ -125,6 +127,7 @@ struct TrainObserver {
 
 struct TrainResult {
   bool interrupted = false;  // should_stop() said so
+  bool reached = false;      // the last validation reached the target
   bool diverged = false;     // a loss was infinite or not a number; `message` says which and when
   std::string message;
   int64_t steps = 0;       // done

@@ -1,4 +1,5 @@
 // tandem train as a user drives it: what a run leaves behind, and what happens when it is disturbed.
+#include <fmt/format.h>
 #include <signal.h>
 
 #include <cmath>
@@ -54,6 +55,7 @@ TEST_CASE("A run directory holds all that was said and learned") {
   CHECK(result.at("test_accuracy").get<double>() <= 1);
   CHECK(result.at("train_loss").get<double>() < 2.3);
   CHECK(result.at("seconds").get<double>() > 0);
+  CHECK(result.at("target_reached").is_null());
 
   const Json config = Json::parse(read_text(place.dir.file("run/config.json")));
   CHECK(config.at("seed") == 7);
@@ -257,6 +259,71 @@ TEST_CASE("train --config does a run again, and flags go before the environment,
   CHECK(refused("[1]", {}) == "tandem: --config c.json: expected a JSON object such as a run's\n");
   CHECK(refused("{}", {{"TANDEM_EPOCHS", "many"}}) ==
         "tandem: TANDEM_EPOCHS: --epochs: expected an integer from 1 to 1000000, got 'many'\n");
+}
+
+TEST_CASE("train --preset fills the flags that nothing else says") {
+  const TrainWorkplace place;
+  const auto settings = [&](std::vector<std::string> words, std::map<std::string, std::string> environment = {}) {
+    words.insert(words.begin(), {"train", "--data", "data", "--preset", "fast99", "--dry-run", "--json"});
+    const Outcome outcome = tandem_program(place.dir, words, {.environment = environment});
+    INFO(outcome.err);
+    REQUIRE(outcome.exit_code == 0);
+    return Json::parse(outcome.out);
+  };
+  const Json fast = settings({});
+  CHECK(fast.at("preset") == "fast99");
+  CHECK(fast.at("model") == "custom");
+  CHECK(fast.at("layers").get<std::string>().starts_with("conv:"));
+  CHECK(fast.at("schedule") == "one-cycle");
+  CHECK(fast.at("target").get<double>() > 99);
+  CHECK(fast.at("eval_every").get<int>() > 0);
+  CHECK_THAT(tandem_program(place.dir, {"train", "--help"}).out,
+             Contains("fast99: ") && Contains(fmt::format("--epochs {};", fast.at("epochs").get<int>())));
+
+  const Json changed = settings({"--model", "mlp", "--lr", "0.5", "--target", "98"}, {{"TANDEM_BATCH_SIZE", "40"}});
+  CHECK(changed.at("model") == "mlp");
+  CHECK(changed.at("lr") == 0.5);
+  CHECK(changed.at("target") == 98);
+  CHECK(changed.at("batch_size") == 40);
+  CHECK(changed.at("optimizer") == fast.at("optimizer"));
+  CHECK(settings({"--max-steps", "1000"}).at("max_steps") == 1000);
+  CHECK(settings({"--max-steps", "1000"}).at("epochs") > fast.at("epochs"));  // 1,100 images are few
+
+  std::ofstream(place.dir.file("fast.json")) << fast;
+  const Outcome again = tandem_program(place.dir, {"train", "--config", "fast.json", "--dry-run", "--json"});
+  CHECK(Json::parse(again.out) == fast);
+  std::ofstream(place.dir.file("name.json")) << R"({"preset": "fast99", "seed": 5})";
+  const Json named = Json::parse(
+      tandem_program(place.dir, {"train", "--data", "data", "--config", "name.json", "--dry-run", "--json"}).out);
+  CHECK(named.at("seed") == 5);
+  CHECK(named.at("layers") == fast.at("layers"));
+}
+
+TEST_CASE("train --target stops early and says when, or says that it was not reached") {
+  const TempDir dir;
+  const auto run = [&](const std::string& target, const std::string& out) {
+    const Outcome outcome =
+        tandem_program(dir, {"train", "--dataset", "digits", "--layers", "dense:16,bn,relu,dense:10", "--max-steps",
+                             "60", "--eval-every", "5", "--target", target, "--out", out});
+    INFO(outcome.err);
+    REQUIRE(outcome.exit_code == 0);
+    return std::pair(outcome, Json::parse(read_text(dir.file(out + "/RESULT.json"))));
+  };
+  const auto [early, reached] = run("40", "early");
+  CHECK_THAT(early.err, Contains("target      stops when the validation accuracy is 40 %, looked at every 5 steps"));
+  CHECK_THAT(early.out, Contains(fmt::format("after {} steps", reached.at("steps").get<int>())));
+  CHECK_THAT(early.out, Contains(" s after the program's start\n"));
+  CHECK(reached.at("status") == "finished");
+  CHECK(reached.at("target_reached") == true);
+  CHECK(reached.at("steps") < 60);
+  CHECK(reached.at("validation_accuracy") >= 0.4);
+  CHECK(reached.at("test_accuracy") > 0.3);
+  CHECK(reached.at("seconds_since_start") >= reached.at("seconds"));
+  const auto [late, missed] = run("100", "late");
+  CHECK_THAT(late.out, Contains("target: 100 % not reached, the validation accuracy is "));
+  CHECK(missed.at("target_reached") == false);
+  CHECK(missed.at("steps") == 60);
+  CHECK(missed.at("status") == "finished");
 }
 
 TEST_CASE("Progress is plain lines when stderr is no terminal, and nothing after -q") {

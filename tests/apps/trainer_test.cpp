@@ -90,6 +90,41 @@ TEST_CASE("A run that is asked to stop ends after that step") {
   CHECK(result.validation.count == 100);  // of what it leaves
 }
 
+TEST_CASE("A run stops at the first validation that reaches its target, and only there") {
+  const Splits data = small_data();
+  TrainSettings s = small_settings();
+  s.eval_every = 3;
+  const auto run = [&](double target, Recorder& seen) {
+    s.target = target;
+    const TrainSettings settings = resolve(s);
+    return train(*make_model(settings, data.train), data, settings, seen);
+  };
+  Recorder whole, early, never;
+  const TrainResult all = run(0, whole);
+  CHECK(!all.reached);
+  // The target is the accuracy of a validation in the middle: the first one that has as much ends the run.
+  const double target = 100 * whole.validations[5].validation.accuracy;
+  size_t first = 0;
+  while (100 * whole.validations[first].validation.accuracy < target) ++first;
+  const TrainResult stopped = run(target, early);
+  CHECK(stopped.reached);
+  CHECK(!stopped.interrupted);
+  CHECK(stopped.steps == whole.validations[first].step);
+  CHECK(early.total == 36);  // the schedule stays that of the whole run
+  REQUIRE(early.validations.size() == first + 1);
+  for (size_t i = 0; i <= first; ++i)
+    CHECK(early.validations[i].validation.loss == whole.validations[i].validation.loss);
+  s.eval_from = 10;
+  Recorder late;
+  run(0, late);
+  CHECK(late.validations.front().step == 12);
+  CHECK(late.validations.back().validation.loss == whole.validations.back().validation.loss);
+  s.lr = 0;
+  const TrainResult missed = run(100, never);
+  CHECK(!missed.reached);
+  CHECK(missed.steps == 36);
+}
+
 TEST_CASE("evaluate restores the mode, moves no stream and repeats itself") {
   const Splits data = small_data();
   const TrainSettings s = resolve(small_settings());
