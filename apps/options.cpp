@@ -326,8 +326,9 @@ CLI::Option* add_preset(CLI::App& app, std::string& name, const std::vector<Pres
 void take_preset(CLI::App& app, const std::string& name, const std::vector<Preset>& presets) {
   const auto preset = std::find_if(presets.begin(), presets.end(), [&](const Preset& p) { return p.name == name; });
   if (preset == presets.end()) return;
+  const bool length_given = app.count("--epochs") + app.count("--max-steps") > 0;
   for (const auto& [flag, value] : preset->values) {
-    if (flag == "--epochs" && app.count("--max-steps") > 0) continue;
+    if (length_given && (flag == "--epochs" || flag == "--max-steps")) continue;
     set_default(*app.get_option(flag), value, "--preset " + name);
   }
 }
