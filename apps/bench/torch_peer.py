@@ -34,6 +34,8 @@ def main():
     images = images.reshape(shape)[:peer.IMAGES].float().div_(255)
     labels = labels[:peer.IMAGES].long()
     net = network(workload, given["bn"] == "on")
+    if given["fp64"]:
+        net, images = net.double(), images.double()
     layout = torch.channels_last if given["layout"] == "nhwc" else torch.contiguous_format
     if workload == "w3":
         net = net.to(memory_format=layout)
