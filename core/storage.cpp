@@ -23,7 +23,7 @@ size_t size_class(size_t bytes) {
   return (bytes + step - 1) / step * step;
 }
 
-struct Pool {
+struct MemoryPool {
   std::mutex mutex;
   struct Class {
     std::vector<void*> free;  // has room for every block made: giving one back cannot fail
@@ -33,12 +33,12 @@ struct Pool {
   MemoryStats stats{};
 };
 
-Pool& pool() {
-  static Pool* the_pool = new Pool;  // outlives tensors in static storage
+MemoryPool& memory_pool() {
+  static MemoryPool* the_pool = new MemoryPool;  // outlives tensors in static storage
   return *the_pool;
 }
 
-void release_locked(Pool& p) {
+void release_locked(MemoryPool& p) {
   for (auto& [size, c] : p.classes) {
     for (void* block : c.free) std::free(block);
     c.made -= c.free.size();
@@ -48,10 +48,10 @@ void release_locked(Pool& p) {
 }
 
 void* take(size_t bytes) {
-  Pool& p = pool();
+  MemoryPool& p = memory_pool();
   std::lock_guard lock(p.mutex);
   const size_t size = size_class(bytes);
-  Pool::Class& c = p.classes[size];
+  MemoryPool::Class& c = p.classes[size];
   void* block = nullptr;
   if (!c.free.empty()) {
     block = c.free.back();
@@ -77,7 +77,7 @@ void* take(size_t bytes) {
 }
 
 void give_back(void* block, size_t bytes) {
-  Pool& p = pool();
+  MemoryPool& p = memory_pool();
   std::lock_guard lock(p.mutex);
   const size_t size = size_class(bytes);
   p.classes.find(size)->second.free.push_back(block);
@@ -103,13 +103,13 @@ void Storage::take_memory() {
 }
 
 MemoryStats memory_stats() {
-  std::lock_guard lock(pool().mutex);
-  return pool().stats;
+  std::lock_guard lock(memory_pool().mutex);
+  return memory_pool().stats;
 }
 
 void release_cached_memory() {
-  std::lock_guard lock(pool().mutex);
-  release_locked(pool());
+  std::lock_guard lock(memory_pool().mutex);
+  release_locked(memory_pool());
 }
 
 }  // namespace tandem

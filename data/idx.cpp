@@ -162,9 +162,9 @@ Tensor parse(const Input& input, int rank) {
 }
 
 // An open file descriptor, closed at the end of its scope.
-struct File {
+struct Descriptor {
   int fd;
-  ~File() {
+  ~Descriptor() {
     if (fd >= 0) close(fd);
   }
 };
@@ -172,7 +172,7 @@ struct File {
 }  // namespace
 
 Tensor read_idx(const std::string& path, int rank) {
-  const File file{open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};  // a pipe must not make us wait
+  const Descriptor file{open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};  // a pipe must not make us wait
   struct stat info;
   if (file.fd < 0 || fstat(file.fd, &info) != 0) fail(path, fmt::format("cannot be opened ({})", strerror(errno)));
   if (!S_ISREG(info.st_mode)) fail(path, "expected a regular file");

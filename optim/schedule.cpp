@@ -13,7 +13,7 @@ namespace tandem {
 
 namespace {
 
-constexpr std::pair<const char*, Schedule::Kind> kNames[] = {{"constant", Schedule::Kind::constant},
+constexpr std::pair<const char*, Schedule::Kind> kKinds[] = {{"constant", Schedule::Kind::constant},
                                                              {"step", Schedule::Kind::step},
                                                              {"cosine", Schedule::Kind::cosine},
                                                              {"one-cycle", Schedule::Kind::one_cycle}};
@@ -68,7 +68,7 @@ double Schedule::factor(int64_t step) const {
 
 Schedule::Kind parse_schedule(const std::string& name) {
   std::vector<std::string> names;
-  for (const auto& [known, kind] : kNames) {
+  for (const auto& [known, kind] : kKinds) {
     if (name == known) return kind;
     names.push_back(known);
   }
@@ -77,7 +77,7 @@ Schedule::Kind parse_schedule(const std::string& name) {
 }
 
 std::string to_string(Schedule::Kind kind) {
-  for (const auto& [name, known] : kNames) {
+  for (const auto& [name, known] : kKinds) {
     if (kind == known) return name;
   }
   return "?";
