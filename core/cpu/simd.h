@@ -58,6 +58,19 @@ typedef float UnalignedVec __attribute__((vector_size(kLanes * sizeof(float)), a
 #endif
 }
 
+// Bit i is set where masks[i] has a bit of `any`, for 64 masks.
+[[gnu::always_inline]] inline uint64_t having(const uint16_t* masks, unsigned any) {
+#if defined(__AVX512F__)
+  const __m512i wanted = _mm512_set1_epi16(static_cast<int16_t>(any));
+  return _mm512_test_epi16_mask(_mm512_loadu_si512(masks), wanted) |
+         uint64_t{_mm512_test_epi16_mask(_mm512_loadu_si512(masks + 32), wanted)} << 32;
+#else
+  uint64_t set = 0;
+  for (int64_t i = 0; i < 64; ++i) set |= uint64_t{(masks[i] & any) != 0} << i;
+  return set;
+#endif
+}
+
 // a * b + c
 [[gnu::always_inline]] inline Vec fma(Vec a, Vec b, Vec c) {
 #if defined(__AVX512F__)

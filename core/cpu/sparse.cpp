@@ -40,13 +40,15 @@ void build(const float* x, int64_t rows, int64_t inputs, Entry* next, List* list
     const unsigned any = ((1 << kGroup) - 1) << i % kLanes;
     lists->begin = next;
     for (int64_t first = 0; first < rows; first += 64) {
-      uint64_t set = 0;  // bit r: has row first + r a non-zero in the group?
-      const int64_t last = min(rows, first + 64);
-      for (int64_t row = first; row < last; ++row) set |= uint64_t{(mask[row] & any) != 0} << (row - first);
+      // Bit r: has row first + r a non-zero in the group? Behind the rows, masks hold anything.
+      uint64_t set = having(mask + first, any) & ~uint64_t{0} >> (64 - min(rows - first, 64));
       for (; set; set &= set - 1, ++next) {
         next->row = first + __builtin_ctzll(set);
         const float* values = x + next->row * inputs + i;
-        for (int64_t l = 0; l < kGroup; ++l) next->x[l] = width == kGroup || l < width ? values[l] : 0;
+        if (width == kGroup)
+          __builtin_memcpy(next->x, values, sizeof(next->x));
+        else
+          for (int64_t l = 0; l < kGroup; ++l) next->x[l] = l < width ? values[l] : 0;
       }
     }
     lists->end = next;
