@@ -135,7 +135,8 @@ int run_kernels(const Options& options) {
         table.to_string() + "\n" +
         wrap(fmt::format("One core, {} kernels, float32; medians of {} rounds. Peak {:.0f} GF/s, {:.0f} to {:.0f} over "
                          "the run; shares are of the peak measured around each kernel. y: forward; convolutions are "
-                         "3 x 3 on 128 images, /2: of stride 2.",
+                         "3 x 3 on 128 images, /2: of stride 2; two: on two images with packed weights, as a "
+                         "compiled step runs them.",
                          cpu_path(), report.rounds, report.peak.median, report.peak.low, report.peak.high)));
   return kOk;
 }

@@ -11,6 +11,8 @@
 #include "clock.h"
 #include "statistics.h"
 #include "tandem/core/autograd.h"
+#include "tandem/core/conv_pack.h"
+#include "tandem/core/dispatch.h"
 #include "tandem/core/ops.h"
 #include "tandem/core/threads.h"
 
@@ -153,6 +155,28 @@ class Cases {
             fmt::format("{} x {} x {} -> {}{}", side, side, in, out, stride == 1 ? "" : " /2"),
             2.0 * double(n * pixels * out * 9 * in), {n, side, side, in}, {out, 3, 3, in}, number > 1,
             [stride](const Tensor& x, const Tensor& w) { return conv2d(x, w, {}, {.stride = stride, .padding = 1}); });
+    two_images(number, side, in, out, stride);
+  }
+  // The kernels as a compiled step runs them: two images at a time, with packed weights.
+  void two_images(int number, int64_t side, int64_t in, int64_t out, int64_t stride) {
+    const int64_t y_side = side / stride;
+    const Window window{3, stride, 1, 1};
+    const Tensor x = values({2, side, side, in}), w = values({out, 3, 3, in}), y = values({2, y_side, y_side, out});
+    const Tensor dx = values(x.shape()), dw = values(w.shape().insert(0, 1));
+    const auto packed = [&](bool turned) {
+      const Tensor to = zeros({conv_packed_size(w.dtype(), w.shape(), window, 1, turned)});
+      launch(ConvPack{w, to, window, turned});
+      return to;
+    };
+    const std::string shape = fmt::format("{} x {} x {} -> {}{}", side, side, in, out, stride == 1 ? "" : " /2");
+    const double flops = 2.0 * double(2 * y_side * y_side * out * 9 * in);
+    const auto add_one = [&](const char* which, std::function<void()> run) {
+      add(fmt::format("w3 conv{} {}, two", number, which), shape, "GF/s", flops, std::move(run));
+    };
+    const Tensor w_y = packed(false), w_dx = packed(true), none;
+    add_one("y", [=] { launch(Conv{x, w, none, y, window, 1, none, none, none, none, false, w_y}); });
+    if (number > 1) add_one("dx", [=] { launch(ConvDx{y, w, dx, window, 1, w_dx}); });
+    add_one("dw", [=] { launch(ConvDw{y, x, {dw}, window, 1}); });
   }
   // What memory allows: one tensor read, one written.
   void copy(const Shape& shape) {

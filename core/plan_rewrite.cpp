@@ -186,7 +186,8 @@ bool independent(const Call& a, const Call& b) {
 bool runs_by_rows(const Call& call) { return row_chunks(call).chunks() > 1; }
 
 // Moves a call on the whole batch up (-1) or down (+1) past a run of row-wise ones, if it can pass all of the run.
-void move_out_of_the_way(Program& program, size_t from, int64_t step) {
+// Returns whether it did.
+bool move_out_of_the_way(Program& program, size_t& from, int64_t step) {
   auto& calls = program.calls;
   size_t to = from, next = from + static_cast<size_t>(step);
   bool passed = false;
@@ -195,13 +196,15 @@ void move_out_of_the_way(Program& program, size_t from, int64_t step) {
     passed |= runs_by_rows(*calls[next]);
     to = next;
   }
-  if (!passed || (next < calls.size() && runs_by_rows(*calls[next]))) return;
+  if (!passed || (next < calls.size() && runs_by_rows(*calls[next]))) return false;
   const auto begin = calls.begin();
   const auto at = [&](size_t i) { return begin + static_cast<int64_t>(i); };
   if (step < 0)
     std::rotate(at(to), at(from), at(from) + 1);
   else
     std::rotate(at(from), at(from) + 1, at(to) + 1);
+  from = to;
+  return true;
 }
 
 // ---- recompute ---------------------------------------------------------------------------------------------
@@ -269,10 +272,14 @@ void pack(Program& program) {
 
 void order(Program& program) {
   for (size_t i = 0; i < program.calls.size(); ++i) {
-    if (!runs_by_rows(*program.calls[i])) move_out_of_the_way(program, i, -1);
+    size_t at = i;
+    if (runs_by_rows(*program.calls[i])) continue;
+    while (move_out_of_the_way(program, at, -1)) {
+    }
   }
-  for (size_t i = program.calls.size(); i-- > 0;) {
-    if (!runs_by_rows(*program.calls[i])) move_out_of_the_way(program, i, +1);
+  for (size_t i = program.calls.size(); i-- > 0;) {  // no further than it must: what it reads has to wait for it
+    size_t at = i;
+    if (!runs_by_rows(*program.calls[i])) move_out_of_the_way(program, at, +1);
   }
 }
 

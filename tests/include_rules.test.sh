@@ -43,8 +43,8 @@ for folder in core layers optim data; do
   forbid "an include of ours is written \"tandem/...\"" ":(${own//./\\.})\$" "$folder"
 done
 
-allow_only "kernels are called by core, optim and the data loader alone" ':tandem/core/(kernels|dispatch)\.h$' \
-  '^(core/|optim/|data/data_loader\.cpp)'
+allow_only "kernels are called by core, optim, the data loader and who times them alone" \
+  ':tandem/core/(kernels|dispatch)\.h$' '^(core/|optim/|data/data_loader\.cpp|apps/bench_kernels\.cpp)'
 allow_only "only core/blas.cpp sees BLAS" ':(cblas|openblas_config|f77blas|lapacke)\.h$' '^core/blas\.cpp:'
 allow_only "the library's own parts (pool, scratch memory, formulas) are core's" \
   ':tandem/core/(parallel|scalar_math|blas|tensor_impl)\.h$|:tandem/core/(cpu|ops)/' '^(core/|data/(data_loader|digits)\.cpp)'
