@@ -273,11 +273,11 @@ void pack(Program& program) {
 void order(Program& program) {
   for (size_t i = 0; i < program.calls.size(); ++i) {
     size_t at = i;
-    if (runs_by_rows(*program.calls[i])) continue;
-    while (move_out_of_the_way(program, at, -1)) {
-    }
+    bool moves = !runs_by_rows(*program.calls[i]);
+    // Packed weights go as far as they can. Of others, what they read and write would have to live longer for that.
+    while (moves) moves = move_out_of_the_way(program, at, -1) && as<ConvPack>(*program.calls[at]);
   }
-  for (size_t i = program.calls.size(); i-- > 0;) {  // no further than it must: what it reads has to wait for it
+  for (size_t i = program.calls.size(); i-- > 0;) {
     size_t at = i;
     if (!runs_by_rows(*program.calls[i])) move_out_of_the_way(program, at, +1);
   }
