@@ -1,4 +1,4 @@
-"""A training step of JAX, compiled with jit and donated buffers, timed; run by against_torch under a Python with jax."""
+"""A training step of JAX, compiled with jit and donated buffers, timed; run by against_torch in a Python with jax."""
 import peer
 import jax
 import jax.numpy as jnp
