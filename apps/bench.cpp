@@ -26,19 +26,6 @@ namespace {
 constexpr int64_t warm_up_steps = 20, least_steps = 10;
 constexpr double warm_up_seconds = 1, trial_seconds = 0.5;
 
-// The kernel notes the start in ticks, rounded down.
-double seconds_since_process_start() {
-  std::ifstream file("/proc/self/stat");
-  std::string stat;
-  std::getline(file, stat);
-  std::istringstream fields(stat.substr(stat.rfind(')') + 1));  // the third field on
-  std::string field;
-  for (int i = 3; i <= 22; ++i) fields >> field;
-  timespec now;
-  clock_gettime(CLOCK_BOOTTIME, &now);
-  return double(now.tv_sec) + 1e-9 * double(now.tv_nsec) - std::stod(field) / double(sysconf(_SC_CLK_TCK));
-}
-
 // One arm's model, data and optimizer.
 class Stepper {
  public:

@@ -124,7 +124,7 @@ Facts facts(const Json& json, const std::string& prefix = "") {
 Json config_json(const Comparison& c) {
   Json config = to_json(c.arms[1].settings);
   config["command"] = "compare";
-  for (const char* of_train : {"seed", "bn", "eval_from", "target"}) config.erase(of_train);
+  for (const char* of_train : {"seed", "bn"}) config.erase(of_train);
   config["preset"] = c.settings.preset;
   config["seeds"] = c.settings.seeds;
   return config;
@@ -134,8 +134,7 @@ Json config_json(const Comparison& c) {
 Json shared_settings(const Comparison& c) {
   Json settings = to_json(c.arms[1].settings);
   settings["dataset"] = c.dataset;
-  for (const char* per_run :
-       {"tool", "command", "seed", "bn", "eval_from", "target", "data", "threads", "layers", "eval_every"})
+  for (const char* per_run : {"tool", "command", "seed", "bn", "data", "threads", "layers", "eval_every"})
     settings.erase(per_run);
   for (const Arm& arm : c.arms) settings["layers of " + arm.label] = arm.settings.layers;
   settings["eval_every"] = c.eval_every;

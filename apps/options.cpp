@@ -292,9 +292,12 @@ void take_file(CLI::App& app, const std::string& path) {
 }  // namespace
 
 void add_config(CLI::App& app, std::string& path) {
-  add_text(app, "--config", path, "FILE",
-           "JSON with values for flags that are not given, such as a run's config.json; before it, TANDEM_LR in the "
-           "environment stands for --lr, and so on");
+  CLI::Option* config = add_text(
+      app, "--config", path, "FILE",
+      "JSON with values for flags that are not given, such as a run's config.json; before it, TANDEM_LR in the "
+      "environment stands for --lr, and so on");
+  // A run's config.json names them all and would leave nothing to a preset.
+  if (CLI::Option* preset = app.get_option_no_throw("--preset")) preset->excludes(config);
 }
 
 void take_defaults(CLI::App& app, const std::string& config) {
@@ -328,7 +331,7 @@ void take_preset(CLI::App& app, const std::string& name, const std::vector<Prese
   if (preset == presets.end()) return;
   const bool length_given = app.count("--epochs") + app.count("--max-steps") > 0;
   for (const auto& [flag, value] : preset->values) {
-    if (length_given && (flag == "--epochs" || flag == "--max-steps")) continue;
+    if (length_given && (flag == "--epochs" || flag == "--max-steps" || flag == "--eval-from")) continue;
     set_default(*app.get_option(flag), value, "--preset " + name);
   }
 }

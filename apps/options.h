@@ -73,7 +73,8 @@ struct Preset {
   std::vector<std::pair<std::string, std::string>> values;  // {"--lr", "0.1"}
 };
 // --preset, one of `presets`, and what take_preset(), called after take_defaults(), does: flags that have no value yet
-// get the preset's, its --epochs or --max-steps only if neither is given. An empty name is no preset.
+// get the preset's, its length (--epochs, --max-steps, --eval-from) only if
+// neither of the first two is given. An empty name is no preset.
 CLI::Option* add_preset(CLI::App& app, std::string& name, const std::vector<Preset>& presets);
 void take_preset(CLI::App& app, const std::string& name, const std::vector<Preset>& presets);
 

@@ -245,8 +245,6 @@ Json to_json(const TrainSettings& s) {
           {"from_sha256", s.from.empty() ? Json() : Json(s.from_sha256)},
           {"seed", s.seed},
           {"eval_every", s.eval_every},
-          {"eval_from", s.eval_from},
-          {"target", s.target},
           {"log_every", s.log_every},
           {"device", s.device},
           {"threads", s.threads},

@@ -38,7 +38,8 @@ struct Options {
 const std::vector<Preset> kPresets = {
     {"fast99",
      "99 % of MNIST's test images in seconds",
-     {{"--layers",
+     {{"--dataset", "mnist"},
+      {"--layers",
        "conv:32:k=5:s=2:p=1,bn,relu,conv:32:s=2,bn,relu,conv:64,bn,relu,flatten,dense:128,bn,relu,dense:10"},
       {"--shift", "1"},
       {"--max-steps", "1300"},
@@ -83,8 +84,9 @@ std::string describe(Module& model, const TrainSettings& s, const Splits& data) 
   out += fmt::format("steps       {} of {} images ({} an epoch), seed {}\n", group_digits(steps), *s.batch_size,
                      group_digits(loader.batches()), s.seed);
   if (s.target > 0) {
-    out += fmt::format("target      stops when the validation accuracy is {} %, looked at every {} steps\n", s.target,
-                       group_digits(s.eval_every));
+    out += fmt::format("target      stops when the validation accuracy is at least {} %, looked at every {} steps{}\n",
+                       s.target, group_digits(s.eval_every),
+                       s.eval_from > 0 ? " from step " + group_digits(s.eval_from) : "");
   }
   return out;
 }
@@ -166,6 +168,8 @@ class Watcher : public TrainObserver {
 Json config_json(const TrainSettings& s, const std::string& preset) {
   Json config = to_json(s);
   config["preset"] = preset;
+  config["eval_from"] = s.eval_from;
+  config["target"] = s.target;
   return config;
 }
 
@@ -272,7 +276,7 @@ void add_train(CLI::App& program, Action& action) {
       "  tandem train --model w3 --bn off --lr 0.02    convolutions, no batch norm\n"
       "  tandem train --layers \"dense:512,bn,relu,dense:10\" --epochs 10 --out runs/mine\n"
       "  tandem train --from runs/mine --epochs 1      go on from trained weights\n"
-      "  tandem train --preset fast99 --seed 7         99 % on MNIST, as fast as can be\n");
+      "  tandem train --preset fast99 --seed 7         99 % on MNIST in some seconds\n");
   add_preset(*command, o->preset, kPresets);
   add_model_options(*command, o->settings);
   add_on_off(*command, "--bn", o->settings.bn, "with or without the network's batch norms")->group("Network");
@@ -280,7 +284,8 @@ void add_train(CLI::App& program, Action& action) {
       ->group("Network");
   add_data_options(*command, o->settings);
   add_training_options(*command, o->settings);
-  add_integer(*command, "--eval-from", o->settings.eval_from, 0, "no validation before step N")->group("Training");
+  add_integer(*command, "--eval-from", o->settings.eval_from, 0, "no validation before step N but the last one")
+      ->group("Training");
   add_number(*command, "--target", o->settings.target, {0, 100},
              "stop when the validation accuracy, looked at --eval-every, reaches X percent; 0: never")
       ->group("Training");
@@ -295,8 +300,8 @@ void add_train(CLI::App& program, Action& action) {
   add_config(*command, o->config);
   command->callback([=, &action] {
     take_defaults(*command, o->config);
-    take_preset(*command, o->preset, kPresets);
     for (const char* flag : {"--model", "--layers", "--bn"}) o->network_given |= command->count(flag) > 0;
+    take_preset(*command, o->preset, kPresets);
     action = [o] { return run(*o); };
   });
 }

@@ -108,6 +108,10 @@ class Training {
       throw UsageError(
           fmt::format("--warmup: expected at most the {} steps of this run, got {}", total_, settings.warmup));
     }
+    if (settings.eval_from > total_) {
+      throw UsageError(
+          fmt::format("--eval-from: expected at most the {} steps of this run, got {}", total_, settings.eval_from));
+    }
     schedule_.factor(0);  // throws for settings out of range
   }
 

@@ -48,7 +48,7 @@ struct TrainSettings {
   std::string from, from_sha256;  // the model file whose values it starts from, if any
   uint64_t seed = 1;
   int64_t eval_every = 0;  // steps between validations; 0: once an epoch. The last step always has one
-  int64_t eval_from = 0;   // no validation before this step
+  int64_t eval_from = 0;   // no validation before this step but the last one and that of an interrupt
   double target = 0;       // > 0: stop at the validation whose accuracy is at least so many percent
   int64_t log_every = 10;  // steps between records of the training loss
 

@@ -287,7 +287,13 @@ TEST_CASE("train --preset fills the flags that nothing else says") {
   CHECK(changed.at("batch_size") == 40);
   CHECK(changed.at("optimizer") == fast.at("optimizer"));
   CHECK(settings({"--max-steps", "70"}).at("max_steps") == 70);
+  CHECK(settings({"--max-steps", "70"}).at("eval_from") == 0);
   CHECK(settings({"--epochs", "1"}).at("max_steps") == 0);
+
+  const Outcome first = tandem_program(
+      place.dir, {"train", "--data", "data", "--layers", "dense:10", "--max-steps", "1", "--out", "first"});
+  REQUIRE(first.exit_code == 0);
+  CHECK(settings({"--from", "first"}).at("layers") == "dense:10");  // a file's network goes before a preset's
 
   std::ofstream(place.dir.file("fast.json")) << fast;
   const Outcome again = tandem_program(place.dir, {"train", "--config", "fast.json", "--dry-run", "--json"});
@@ -297,6 +303,9 @@ TEST_CASE("train --preset fills the flags that nothing else says") {
       tandem_program(place.dir, {"train", "--data", "data", "--config", "name.json", "--dry-run", "--json"}).out);
   CHECK(named.at("seed") == 5);
   CHECK(named.at("layers") == fast.at("layers"));
+  CHECK(fast.at("dataset") == "mnist");
+  CHECK_THAT(tandem_program(place.dir, {"train", "--data", "data", "--preset", "fast99", "--dry-run"}).out,
+             Contains("at least 99.1 %, looked at every 50 steps from step 1,100"));
 }
 
 TEST_CASE("train --target stops early and says when, or says that it was not reached") {
