@@ -292,15 +292,15 @@ void take_file(CLI::App& app, const std::string& path) {
 }  // namespace
 
 void add_config(CLI::App& app, std::string& path) {
-  CLI::Option* config = add_text(
-      app, "--config", path, "FILE",
-      "JSON with values for flags that are not given, such as a run's config.json; before it, TANDEM_LR in the "
-      "environment stands for --lr, and so on");
-  // A run's config.json names them all and would leave nothing to a preset.
-  if (CLI::Option* preset = app.get_option_no_throw("--preset")) preset->excludes(config);
+  add_text(app, "--config", path, "FILE",
+           "JSON with values for flags that are not given, such as a run's config.json; before it, TANDEM_LR in the "
+           "environment stands for --lr, and so on");
 }
 
 void take_defaults(CLI::App& app, const std::string& config) {
+  const CLI::Option* preset = app.get_option_no_throw("--preset");
+  if (preset && preset->count() > 0 && !config.empty())
+    throw UsageError("--preset excludes --config: a run's config.json names all flags and leaves nothing to a preset");
   for (CLI::Option* option : app.get_options()) {
     if (option->get_group() == "Options" || option->get_lnames().empty()) continue;
     std::string name = "TANDEM_" + option->get_lnames()[0];

@@ -20,7 +20,10 @@ std::string clock_text(double seconds) {
 }  // namespace
 
 Progress::Progress(int64_t total)
-    : total_(std::max<int64_t>(total, 1)), terminal_(is_terminal(stderr)), start_(Clock::now()), shown_(start_) {}
+    : total_(std::max<int64_t>(total, 1)),
+      terminal_(is_terminal(stderr)),
+      start_(Clock::now()),
+      shown_(terminal_ ? start_ - kRedraw : start_) {}  // a bar at once, a line only if it takes long
 
 Progress::~Progress() {
   if (terminal_) show_status("");
