@@ -65,8 +65,8 @@ std::string decay_line(const std::vector<Parameter>& parameters, const TrainSett
   if (*s.weight_decay == 0) return "no weight decay";
   int64_t decayed = 0;
   for (const Parameter& p : parameters) decayed += s.decay == "all" || p.role == Role::weight;
-  return fmt::format("weight decay {} on {} of {} tensors ({})", *s.weight_decay, decayed, parameters.size(),
-                     s.decay == "all" ? "all" : "weights, not biases and batch norm");
+  return fmt::format("weight decay {} on {} of {} tensors\n            ({})", *s.weight_decay, decayed,
+                     parameters.size(), s.decay == "all" ? "all" : "weights, not biases and batch norm");
 }
 
 // What will be trained, how, on what.
@@ -76,7 +76,7 @@ std::string describe(Module& model, const TrainSettings& s, const Splits& data) 
   std::string out = summary(model, data.train.sample_shape());
   if (!out.ends_with("\n")) out += "\n";
   out += fmt::format("parameters  {}\n", parameter_line(model, s, data.train));
-  out += fmt::format("optimizer   {}, learning rate {}, {}; {}\n", s.optimizer, *s.lr, s.schedule,
+  out += fmt::format("optimizer   {}, learning rate {}, {}\n            {}\n", s.optimizer, *s.lr, s.schedule,
                      decay_line(model.parameters(), s));
   out += fmt::format("data        {}: {} to train, {} to validate, {} to test\n", data.train.name,
                      group_digits(data.train.size()), group_digits(data.validation.size()),
@@ -84,9 +84,9 @@ std::string describe(Module& model, const TrainSettings& s, const Splits& data) 
   out += fmt::format("steps       {} of {} images ({} an epoch), seed {}\n", group_digits(steps), *s.batch_size,
                      group_digits(loader.batches()), s.seed);
   if (s.target > 0) {
-    out += fmt::format("target      stops when the validation accuracy is at least {} %, looked at every {} steps{}\n",
-                       s.target, group_digits(s.eval_every),
-                       s.eval_from > 0 ? " from step " + group_digits(s.eval_from) : "");
+    out += fmt::format(
+        "target      stops when the validation accuracy is at least {} %,\n            looked at every {} steps{}\n",
+        s.target, group_digits(s.eval_every), s.eval_from > 0 ? " from step " + group_digits(s.eval_from) : "");
   }
   return out;
 }

@@ -305,7 +305,7 @@ TEST_CASE("train --preset fills the flags that nothing else says") {
   CHECK(named.at("layers") == fast.at("layers"));
   CHECK(fast.at("dataset") == "mnist");
   CHECK_THAT(tandem_program(place.dir, {"train", "--data", "data", "--preset", "fast99", "--dry-run"}).out,
-             Contains("at least 99.1 %, looked at every 50 steps from step 1,100"));
+             Contains("at least 99.1 %,\n            looked at every 50 steps from step 1,100\n"));
 }
 
 TEST_CASE("train --target stops early and says when, or says that it was not reached") {
@@ -319,7 +319,10 @@ TEST_CASE("train --target stops early and says when, or says that it was not rea
     return std::pair(outcome, Json::parse(read_text(dir.file(out + "/RESULT.json"))));
   };
   const auto [early, reached] = run("40", "early");
-  CHECK_THAT(early.err, Contains("target      stops when the validation accuracy is at least 40 %, looked at every 5 steps"));
+  CHECK_THAT(
+      early.err,
+      Contains(
+          "target      stops when the validation accuracy is at least 40 %,\n            looked at every 5 steps"));
   CHECK_THAT(early.out, Contains(fmt::format("after {} steps", reached.at("steps").get<int>())));
   CHECK_THAT(early.out, Contains(" s after the program's start\n"));
   CHECK(reached.at("status") == "finished");
