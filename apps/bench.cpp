@@ -1,15 +1,11 @@
 #include "bench.h"
 
-#include <time.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
 #include <exception>
 #include <fstream>
 #include <functional>
 #include <memory>
-#include <sstream>
 #include <thread>
 #include <vector>
 

@@ -150,16 +150,14 @@ class Cases {
       dense(fmt::format("{} dense{}", name, i + 1), batch, sizes[i], sizes[i + 1], i > 0);
   }
   void conv(int number, int64_t side, int64_t in, int64_t out, int64_t stride) {
-    const int64_t n = 128, pixels = (side / stride) * (side / stride);
-    product(fmt::format("w3 conv{}", number),
-            fmt::format("{} x {} x {} -> {}{}", side, side, in, out, stride == 1 ? "" : " /2"),
-            2.0 * double(n * pixels * out * 9 * in), {n, side, side, in}, {out, 3, 3, in}, number > 1,
+    const int64_t n = 128, y_side = side / stride;
+    const std::string shape = fmt::format("{} x {} x {} -> {}{}", side, side, in, out, stride == 1 ? "" : " /2");
+    const double flops = 2.0 * double(y_side * y_side * out * 9 * in);  // an image
+    product(fmt::format("w3 conv{}", number), shape, double(n) * flops, {n, side, side, in}, {out, 3, 3, in},
+            number > 1,
             [stride](const Tensor& x, const Tensor& w) { return conv2d(x, w, {}, {.stride = stride, .padding = 1}); });
-    two_images(number, side, in, out, stride);
-  }
-  // The kernels as a compiled step runs them: two images at a time, with packed weights.
-  void two_images(int number, int64_t side, int64_t in, int64_t out, int64_t stride) {
-    const int64_t y_side = side / stride;
+
+    // The kernels as a compiled step runs them: two images at a time, with packed weights.
     const Window window{3, stride, 1, 1};
     const Tensor x = values({2, side, side, in}), w = values({out, 3, 3, in}), y = values({2, y_side, y_side, out});
     const Tensor dx = values(x.shape()), dw = values(w.shape().insert(0, 1));
@@ -168,10 +166,8 @@ class Cases {
       launch(ConvPack{w, to, window, turned});
       return to;
     };
-    const std::string shape = fmt::format("{} x {} x {} -> {}{}", side, side, in, out, stride == 1 ? "" : " /2");
-    const double flops = 2.0 * double(2 * y_side * y_side * out * 9 * in);
     const auto add_one = [&](const char* which, std::function<void()> run) {
-      add(fmt::format("w3 conv{} {}, two", number, which), shape, "GF/s", flops, std::move(run));
+      add(fmt::format("w3 conv{} {}, two", number, which), shape, "GF/s", 2 * flops, std::move(run));
     };
     const Tensor w_y = packed(false), w_dx = packed(true), none;
     add_one("y", [=] { launch(Conv{x, w, none, y, window, 1, none, none, none, none, false, w_y}); });

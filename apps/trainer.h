@@ -144,7 +144,8 @@ void check_training(const Module& model, const Splits& data, const TrainSettings
 
 // Trains `model` in place; testing it is left to evaluate(model, data.test, settings). When a loss is not finite,
 // training stops there and the model gets back the values of its last finite validation (or of its start). A run that
-// is interrupted is validated once more, so that what it leaves is known to be finite.
+// is interrupted is validated once more, so that what it leaves is known to be finite. The validation that reaches the
+// target ends training.
 TrainResult train(Module& model, const Splits& data, const TrainSettings& settings, TrainObserver& observer);
 
 }  // namespace tandem

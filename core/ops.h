@@ -49,13 +49,14 @@ std::vector<int32_t> argmax(const Tensor& x);  // x[N, C]: index of each row's l
 
 // ---- shape ------------------------------------------------------------------------------------------
 Tensor reshape(const Tensor& x, const Shape& shape);  // shares storage
-inline Tensor reshape(const Tensor& x, std::initializer_list<int64_t> extents) { return x.reshape(extents); }  // one may be -1
+// One extent may be -1.
+inline Tensor reshape(const Tensor& x, std::initializer_list<int64_t> extents) { return x.reshape(extents); }
 Tensor permute(const Tensor& x, const std::vector<int>& axes);
 Tensor transpose(const Tensor& x);  // of a matrix
 Tensor concat(const std::vector<Tensor>& parts, int axis = 0);
 Tensor slice(const Tensor& x, int axis, int64_t begin, int64_t end);  // [begin, end) along axis
-Tensor gather_rows(const Tensor& x, const Tensor& index);  // y[i] = x[index[i]]; index int32 [M]
-Tensor expand(const Tensor& x, const Shape& shape);        // broadcast to `shape`
+Tensor gather_rows(const Tensor& x, const Tensor& index);             // y[i] = x[index[i]]; index int32 [M]
+Tensor expand(const Tensor& x, const Shape& shape);                   // broadcast to `shape`
 
 // ---- products -----------------------------------------------------------------------------------------
 Tensor matmul(const Tensor& a, const Tensor& b);  // a[M, K] b[K, N]
@@ -79,8 +80,8 @@ Window conv2d_window(Size2 kernel, const Conv2dOptions& options, const char* op)
 // max_pool2d, H W < 2^31.
 struct Pool2dOptions {
   Size2 kernel = 2, stride = 0 /* 0: the kernel's size */, padding = 0, dilation = 1;
-  bool ceil_mode = false;        // round H' up; a window must still start inside the image or its leading padding
-  bool count_padding = true;     // average pooling: padding counts as zeros (PyTorch's count_include_pad)
+  bool ceil_mode = false;     // round H' up; a window must still start inside the image or its leading padding
+  bool count_padding = true;  // average pooling: padding counts as zeros (PyTorch's count_include_pad)
 };
 Shape pool2d_shape(const Shape& x, const Pool2dOptions& options, const char* op);
 Window pool2d_window(const Pool2dOptions& options, const char* op);  // as conv2d_window
@@ -93,7 +94,8 @@ Tensor global_avg_pool(const Tensor& x);  // [N, C]
 struct RunningStats {
   Tensor mean, var;  // empty: none are kept
   Tensor batches;    // int64, one element: training batches seen
-  Tensor skipped{};  // int64, one element, may be empty: channels whose mean or variance stayed, as it would not be finite
+  Tensor
+      skipped{};  // int64, one element, may be empty: channels whose mean or variance stayed, as it would not be finite
 };
 // How batches enter the running statistics: running = (1 - w) running + w batch.
 struct Momentum {

@@ -65,9 +65,10 @@ void* take(size_t bytes) {
       block = std::aligned_alloc(64, size);
     }
     if (!block)
-      throw OutOfMemory(fmt::format("memory: {:.1f} MiB for a tensor could not be had ({:.1f} MiB are in use); "
-                                    "use a smaller batch or model",
-                                    bytes / 1048576.0, p.stats.bytes_in_use / 1048576.0));
+      throw OutOfMemory(
+          fmt::format("memory: {:.1f} MiB for a tensor could not be had ({:.1f} MiB are in use); "
+                      "use a smaller batch or model",
+                      bytes / 1048576.0, p.stats.bytes_in_use / 1048576.0));
     ++c.made;
     ++p.stats.system_allocations;
   }

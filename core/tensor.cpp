@@ -80,8 +80,8 @@ Tensor zeros_like(const Tensor& x) { return zeros(x.shape(), {x.dtype(), x.devic
 template <class T>
 Tensor Tensor::from(std::span<const T> data, const Shape& shape, Device device) {
   if (static_cast<int64_t>(data.size()) != shape.numel())
-    throw ShapeError(fmt::format("from: expected {} values for shape {}, got {}", shape.numel(), to_string(shape),
-                                 data.size()));
+    throw ShapeError(
+        fmt::format("from: expected {} values for shape {}, got {}", shape.numel(), to_string(shape), data.size()));
   refuse_to_record("makes a tensor from values of the host, which a replay would not make again");
   Tensor y = empty(shape, {dtype_of<T>, Device::cpu()});
   if (!data.empty()) std::memcpy(y.impl_->storage->data, data.data(), data.size_bytes());
@@ -147,7 +147,8 @@ Tensor Tensor::to(Device where) const {
 
 void Tensor::copy_from(const Tensor& source) {
   if (source.shape() != shape())
-    throw ShapeError(fmt::format("copy_from: expected {}, got {}", describe("source", *this), describe("source", source)));
+    throw ShapeError(
+        fmt::format("copy_from: expected {}, got {}", describe("source", *this), describe("source", source)));
   if (!is_leaf()) throw ValueError("copy_from: this tensor is computed by the graph; detach() it first");
   const Tensor here = source.to(device());
   launch(Cast{here, *this});
@@ -162,8 +163,8 @@ void Tensor::fill(double value) {
 
 void Tensor::increment() {
   if (dtype() != Dtype::int64 || numel() != 1)
-    throw ValueError(fmt::format("increment: expected an int64 of one element, got {} {}", name_of(dtype()),
-                                 to_string(shape())));
+    throw ValueError(
+        fmt::format("increment: expected an int64 of one element, got {} {}", name_of(dtype()), to_string(shape())));
   launch(Count{*this});
   bump_version();
 }
@@ -252,18 +253,19 @@ void print_level(std::string& out, const Tensor& host, int axis, int64_t offset)
 std::string to_string(const Tensor& tensor) {
   if (!tensor.defined()) return "empty tensor";
   const Tensor host = tensor.detach().to(Device::cpu());
-  std::string out = fmt::format("{} {} {}\n", to_string(tensor.shape()), name_of(tensor.dtype()), to_string(tensor.device()));
+  std::string out =
+      fmt::format("{} {} {}\n", to_string(tensor.shape()), name_of(tensor.dtype()), to_string(tensor.device()));
   print_level(out, host.to(is_floating(tensor.dtype()) ? Dtype::float64 : Dtype::int64), 0, 0);
   return out;
 }
 
 std::ostream& operator<<(std::ostream& out, const Tensor& tensor) { return out << to_string(tensor); }
 
-#define TANDEM_INSTANTIATE(T)                                                                     \
-  template Tensor Tensor::from(std::span<const T>, const Shape&, Device);                         \
-  template Tensor Tensor::from_strided(const T*, const Shape&, std::span<const int64_t>);         \
-  template const T* Tensor::data() const;                                                         \
-  template T* Tensor::mutable_data();                                                             \
+#define TANDEM_INSTANTIATE(T)                                                             \
+  template Tensor Tensor::from(std::span<const T>, const Shape&, Device);                 \
+  template Tensor Tensor::from_strided(const T*, const Shape&, std::span<const int64_t>); \
+  template const T* Tensor::data() const;                                                 \
+  template T* Tensor::mutable_data();                                                     \
   template std::vector<T> Tensor::to_vector() const;
 TANDEM_INSTANTIATE(float)
 TANDEM_INSTANTIATE(double)

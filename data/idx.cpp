@@ -64,10 +64,10 @@ class Content {
   }
 
   [[noreturn]] void wrong_size(uint64_t promised, const Shape& shape, uint64_t got) const {
-    fail(input_.name, fmt::format("expected {} bytes, as its header {} promises, got {} ({})", promised,
-                                  to_string(shape), got,
-                                  got < promised ? fmt::format("{} missing", promised - got)
-                                                 : fmt::format("{} too many", got - promised)));
+    fail(input_.name,
+         fmt::format(
+             "expected {} bytes, as its header {} promises, got {} ({})", promised, to_string(shape), got,
+             got < promised ? fmt::format("{} missing", promised - got) : fmt::format("{} too many", got - promised)));
   }
 
   // After the last byte that the header promised: nothing may follow, and the gzip checksum must be right.

@@ -34,7 +34,12 @@ void check_parameter(const char* optimizer, const Parameter& p) {
 
 Optimizer::Optimizer(const char* name, const std::vector<ParameterGroup>& groups, double lr, double weight_decay,
                      Decay decay, int states)
-    : name_(name), lr_(lr), weight_decay_(weight_decay), decay_(decay), states_(states), steps_(zeros({}, {Dtype::int64})) {
+    : name_(name),
+      lr_(lr),
+      weight_decay_(weight_decay),
+      decay_(decay),
+      states_(states),
+      steps_(zeros({}, {Dtype::int64})) {
   check_not_negative(name, "lr", lr);
   check_not_negative(name, "weight_decay", weight_decay);
   for (const ParameterGroup& group : groups) {
@@ -94,9 +99,10 @@ void Optimizer::check_gradient(const Slot& slot, const Tensor& grad) const {
   const auto text = [](const Tensor& x) {
     return fmt::format("{} {} on {}", name_of(x.dtype()), tandem::to_string(x.shape()), tandem::to_string(x.device()));
   };
-  throw ValueError(fmt::format("{}: expected a gradient of {} for \"{}\", got {}; after a change of the model call "
-                               "zero_grad() and backward() again",
-                               name_, text(p), slot.name, text(grad)));
+  throw ValueError(
+      fmt::format("{}: expected a gradient of {} for \"{}\", got {}; after a change of the model call "
+                  "zero_grad() and backward() again",
+                  name_, text(p), slot.name, text(grad)));
 }
 
 // Zeros in the first step; later the state follows where the parameter went (to(device), to(dtype)).
