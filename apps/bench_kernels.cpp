@@ -170,8 +170,8 @@ class Cases {
       add(fmt::format("w3 conv{} {}, two", number, which), shape, "GF/s", 2 * flops, std::move(run));
     };
     const Tensor w_y = packed(false), w_dx = packed(true), none;
-    add_one("y", [=] { launch(Conv{x, w, none, y, window, 1, none, none, none, none, false, w_y}); });
-    if (number > 1) add_one("dx", [=] { launch(ConvDx{y, w, dx, window, 1, w_dx}); });
+    add_one("y", [=] { launch(Conv{x, w, none, y, window, 1, Math::fp32, none, none, none, none, false, w_y}); });
+    if (number > 1) add_one("dx", [=] { launch(ConvDx{y, w, dx, window, 1, Math::fp32, w_dx}); });
     add_one("dw", [=] { launch(ConvDw{y, x, {dw}, window, 1}); });
   }
   // What memory allows: one tensor read, one written.

@@ -68,14 +68,15 @@ std::string plan_text(Options o) {
     input = file.input;
     o.training = resolve(o.training);
   }
-  model->train();
+  const Device device = Device::parse(o.training.device);
+  model->to(device).train();
   const auto optimizer = make_optimizer(*model, o.training);
   CompiledStep step(
       [&](const std::vector<Tensor>& batch) { return training_step(*model, *optimizer, o.training, batch); },
       {.keep_gradients = false});
   const int64_t n = *o.training.batch_size;
   const Dtype dtype = model->parameters().empty() ? Dtype::float32 : model->parameters()[0].tensor.dtype();
-  step({zeros(input.insert(0, n), {dtype}), zeros({n}, {Dtype::int32})});
+  step({zeros(input.insert(0, n), {dtype, device}), zeros({n}, {Dtype::int32, device})});
   std::vector<std::pair<std::string, Tensor>> names;
   for (const Parameter& p : model->parameters()) names.emplace_back(p.name, p.tensor);
   for (const Buffer& b : model->buffers()) names.emplace_back(b.name, b.tensor);

@@ -259,7 +259,9 @@ Json to_json(const Evaluation& e) {
 
 // SHA-256 of the SHA-256s (hex) of images and labels in use.
 static std::string dataset_hash(const Dataset& data) {
-  const auto hash_of = [&](const View& all) {
+  const auto hash_of = [&](const Tensor& x) {
+    const Tensor host = x.to(Device::cpu());
+    const View all = host;
     const int64_t row = all.dims.numel() / all.dims[0] * size_of(all.dtype);
     return sha256(static_cast<const char*>(all.data) + data.begin * row, static_cast<size_t>(data.count * row));
   };

@@ -50,6 +50,49 @@ std::vector<Tensor> training_step(Module& model, Optimizer& optimizer, const Tra
 
 namespace {
 
+// Between looks at a GPU's log: each costs the time that queued steps would have covered.
+constexpr int64_t kStepsAhead = 100;
+
+}  // namespace
+
+Stepper::Stepper(Module& model, Optimizer& optimizer, DataLoader& loader, const TrainSettings& settings)
+    : model_(model),
+      optimizer_(optimizer),
+      loader_(loader),
+      settings_(settings),
+      log_(settings.device == "cpu" ? 1 : kStepsAhead, Device::parse(settings.device)),
+      compiled_([this](const std::vector<Tensor>& rows) { return run(rows); },
+                {.eager = settings.eager, .keep_gradients = false, .check_every = settings.check_plan}) {}
+
+std::vector<Tensor> Stepper::run(const std::vector<Tensor>& rows) {
+  const Batch batch = loader_.gather(rows[0], rows.size() > 1 ? rows[1] : Tensor());
+  const std::vector<Tensor> result = training_step(model_, optimizer_, settings_, {batch.x, batch.y});
+  log_.note(result[0], result[1], batch.y);
+  return {};
+}
+
+void Stepper::step(int64_t epoch, int64_t index) {
+  const DataLoader::Rows taken = loader_.rows(epoch, index);
+  images_ = static_cast<int64_t>(taken.rows.size());
+  Picked& picked = picked_[images_];
+  if (!picked.rows.defined()) {
+    const TensorOptions options{Dtype::int32, Device::parse(settings_.device)};
+    picked.rows = empty({images_}, options);
+    if (!taken.shifts.empty()) picked.shifts = empty({images_, 2}, options);
+  }
+  std::vector<Tensor> inputs = {picked.rows};
+  picked.rows.copy_from(Tensor::from(taken.rows, picked.rows.shape()));
+  if (picked.shifts.defined()) {
+    picked.shifts.copy_from(Tensor::from(taken.shifts, picked.shifts.shape()));
+    inputs.push_back(picked.shifts);
+  }
+  compiled_(inputs);
+}
+
+int64_t Stepper::images() const { return images_; }
+
+namespace {
+
 std::string last_batch_of(const TrainSettings& s, const Dataset& data) {
   if (s.last_batch != "auto") return s.last_batch;
   return data.size() > *s.batch_size && data.size() % *s.batch_size == 1 ? "merge" : "drop";
@@ -61,13 +104,6 @@ Schedule make_schedule(const TrainSettings& s, int64_t total) {
           .warmup_steps = s.warmup,
           .step_size = s.step_size > 0 ? s.step_size : std::max<int64_t>(1, total / 3),
           .gamma = s.gamma};
-}
-
-double accuracy_of(const Tensor& logits, const Tensor& labels) {
-  const std::vector<int32_t> answers = argmax(logits), truth = labels.to_vector<int32_t>();
-  int64_t correct = 0;
-  for (size_t i = 0; i < truth.size(); ++i) correct += answers[i] == truth[i];
-  return static_cast<double>(correct) / static_cast<double>(truth.size());
 }
 
 StateDict copy_state(Module& model) {
@@ -101,9 +137,7 @@ class Training {
         total_(total_steps(loader_, settings)),
         schedule_(make_schedule(settings, total_)),
         optimizer_(make_optimizer(model, settings)),
-        compiled_(
-            [this](const std::vector<Tensor>& batch) { return training_step(model_, *optimizer_, settings_, batch); },
-            {.eager = settings.eager, .keep_gradients = false, .check_every = settings.check_plan}) {
+        stepper_(model, *optimizer_, loader_, settings) {
     if (settings.warmup > total_) {
       throw UsageError(
           fmt::format("--warmup: expected at most the {} steps of this run, got {}", total_, settings.warmup));
@@ -121,12 +155,14 @@ class Training {
     model_.train();
     last_good_ = copy_state(model_);
     observer_.on_start(total_);
-    while (result_.steps < total_ && !result_.interrupted && !result_.diverged && !result_.reached) {
+    while (queued_ < total_ && !result_.interrupted && !result_.diverged && !result_.reached) {
       step();
+      const bool due = (queued_ % every == 0 && queued_ >= settings_.eval_from) || queued_ == total_;
+      if (due || static_cast<int64_t>(pending_.size()) == stepper_.capacity()) look();
       if (result_.diverged) break;
       result_.interrupted = observer_.should_stop();
-      const bool due = result_.steps % every == 0 && result_.steps >= settings_.eval_from;
-      if (result_.interrupted || due || result_.steps == total_) validate();
+      if (result_.interrupted) look();
+      if (!result_.diverged && (result_.interrupted || due)) validate();
     }
     result_.seconds = seconds_since(start);
     return result_;
@@ -134,18 +170,27 @@ class Training {
 
  private:
   void step() {
-    const int64_t done = result_.steps, index = done % loader_.batches();
-    const Batch batch = loader_.batch(done / loader_.batches(), index);
-    optimizer_->set_lr(*settings_.lr * schedule_.factor(done));
-    const std::vector<Tensor> outputs = compiled_({batch.x, batch.y});
-    const double value = outputs[0].item();
-    if (!std::isfinite(value)) return diverge("loss", value, done + 1);
+    optimizer_->set_lr(*settings_.lr * schedule_.factor(queued_));
+    stepper_.step(queued_ / loader_.batches(), queued_ % loader_.batches());
+    ++queued_;
+    pending_.push_back({stepper_.images(), optimizer_->lr()});
+  }
 
-    result_.steps = result_.model_step = done + 1;
-    result_.epochs = static_cast<double>(done + 1) / static_cast<double>(loader_.batches());
-    epoch_loss_ = (index == 0 ? 0 : epoch_loss_) + value;
-    result_.train_loss = epoch_loss_ / static_cast<double>(index + 1);
-    observer_.on_step({result_.steps, result_.epochs, value, accuracy_of(outputs[1], batch.y), optimizer_->lr()});
+  // What became of the steps since the last look.
+  void look() {
+    const std::vector<StepLog::Record> records = stepper_.take();
+    for (size_t i = 0; i < records.size() && !result_.diverged; ++i) {
+      const auto [loss, correct] = records[i];
+      const int64_t done = result_.steps, index = done % loader_.batches();
+      if (!std::isfinite(loss)) return diverge("loss", loss, done + 1);
+      result_.steps = result_.model_step = done + 1;
+      result_.epochs = static_cast<double>(done + 1) / static_cast<double>(loader_.batches());
+      epoch_loss_ = (index == 0 ? 0 : epoch_loss_) + loss;
+      result_.train_loss = epoch_loss_ / static_cast<double>(index + 1);
+      const double accuracy = static_cast<double>(correct) / static_cast<double>(pending_[i].images);
+      observer_.on_step({result_.steps, result_.epochs, loss, accuracy, pending_[i].lr});
+    }
+    pending_.clear();
   }
 
   void validate() {
@@ -177,7 +222,13 @@ class Training {
   int64_t total_;
   Schedule schedule_;
   std::unique_ptr<Optimizer> optimizer_;
-  CompiledStep compiled_;
+  Stepper stepper_;
+  struct Pending {
+    int64_t images;
+    double lr;
+  };
+  std::vector<Pending> pending_;  // steps that were queued and not looked at
+  int64_t queued_ = 0;            // steps
   StateDict last_good_;
   int64_t last_good_step_ = 0;
   double epoch_loss_ = 0;  // sum over the steps of this epoch
@@ -227,6 +278,16 @@ TrainSettings resolve(TrainSettings asked, const Dataset& train) {
   return s;
 }
 
+namespace {
+
+Dataset on_device(Dataset data, Device device) {
+  data.x = data.x.to(device);
+  data.y = data.y.to(device);
+  return data;
+}
+
+}  // namespace
+
 Splits load_data(const TrainSettings& settings) {
   Splits data;
   std::string name = settings.dataset == "auto" ? "mnist" : settings.dataset;
@@ -242,8 +303,10 @@ Splits load_data(const TrainSettings& settings) {
   };
   auto test = std::async(std::launch::async, load, Split::test);
   const Dataset train = load(Split::train);
-  std::tie(data.train, data.validation) = split(train, std::clamp<int64_t>(train.size() / 12, 1, 5000));
-  data.test = test.get();
+  const Device device = Device::parse(settings.device);
+  std::tie(data.train, data.validation) =
+      split(on_device(train, device), std::clamp<int64_t>(train.size() / 12, 1, 5000));
+  data.test = on_device(test.get(), device);
   return data;
 }
 

@@ -3,15 +3,18 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "exit_code.h"
+#include "tandem/core/compile.h"
 #include "tandem/data/data_loader.h"
 #include "tandem/layers/sequential.h"
 #include "tandem/optim/optimizer.h"
+#include "tandem/optim/step_log.h"
 
 namespace tandem {
 
@@ -65,8 +68,9 @@ struct TrainSettings {
 TrainSettings resolve(TrainSettings settings);
 
 struct Splits {
-  Dataset train, validation, test;  // validation: the last 5,000 training images; a twelfth of fewer than 60,000
-  std::string notice;               // a sentence for the user when the built-in digits stand in; else empty
+  Dataset train, validation,
+      test;  // on the settings' device; validation: the last 5,000 training images; a twelfth of fewer than 60,000
+  std::string notice;  // a sentence for the user when the built-in digits stand in; else empty
 };
 // Throws DataError when the data set that was named is missing or corrupt.
 Splits load_data(const TrainSettings& settings);
@@ -86,6 +90,34 @@ std::unique_ptr<Optimizer> make_optimizer(Module& model, const TrainSettings& se
 // What a training step does with a batch {x, labels}: forward, loss, gradients, update. Returns {loss, logits}.
 std::vector<Tensor> training_step(Module& model, Optimizer& optimizer, const TrainSettings& settings,
                                   const std::vector<Tensor>& batch);
+
+// Runs the training steps of a model, compiled: gathers the batch, training_step(), notes loss and accuracy. Model,
+// optimizer, loader and settings outlive it.
+class Stepper {
+ public:
+  Stepper(Module& model, Optimizer& optimizer, DataLoader& loader, const TrainSettings& settings);
+  // The step on batch `index` of `epoch`, queued where the device is a GPU.
+  void step(int64_t epoch, int64_t index);
+  int64_t images() const;  // of the last step
+  // Of the steps since the last take(), oldest first. To be called after at most `capacity` of them.
+  std::vector<StepLog::Record> take() { return log_.take(); }
+  int64_t capacity() const { return log_.capacity(); }
+
+ private:
+  std::vector<Tensor> run(const std::vector<Tensor>& rows);
+  // Of one batch size: what the step reads, at a fixed place.
+  struct Picked {
+    Tensor rows, shifts;
+  };
+  Module& model_;
+  Optimizer& optimizer_;
+  DataLoader& loader_;
+  const TrainSettings& settings_;
+  StepLog log_;
+  std::map<int64_t, Picked> picked_;
+  int64_t images_ = 0;
+  CompiledStep compiled_;
+};
 
 // The batches of training, in an order given by the seed alone.
 DataLoader make_loader(const Dataset& data, const TrainSettings& settings);

@@ -24,7 +24,7 @@ endfunction()
 
 # One copy of the CPU kernels, in its own namespace: on an older CPU nothing of the newer copies runs.
 function(tandem_cpu_path target path)
-  target_compile_definitions(${target} PRIVATE TANDEM_CPU_PATH=${path})
+  target_compile_definitions(${target} PRIVATE TANDEM_BACKEND=${path})
   set(flags_x86_64 -march=x86-64)
   set(flags_avx2 -march=x86-64-v3)
   set(flags_avx512 -march=x86-64-v4 -mprefer-vector-width=512)

@@ -6,7 +6,8 @@ install(TARGETS tandem_static tandem_shared EXPORT TandemTargets
 foreach(folder core layers optim data)
   install(DIRECTORY ${PROJECT_SOURCE_DIR}/${folder}/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/tandem/${folder}
     FILES_MATCHING PATTERN "*.h" PATTERN "cpu" EXCLUDE PATTERN "ops" EXCLUDE  # the rest: the library's own parts
-    PATTERN "tensor_impl.h" EXCLUDE PATTERN "parallel.h" EXCLUDE PATTERN "scalar_math.h" EXCLUDE PATTERN "blas.h" EXCLUDE)
+    PATTERN "tensor_impl.h" EXCLUDE PATTERN "parallel.h" EXCLUDE PATTERN "scalar_math.h" EXCLUDE PATTERN "blas.h" EXCLUDE
+    PATTERN "backend.h" EXCLUDE PATTERN "walk.h" EXCLUDE PATTERN "window.h" EXCLUDE PATTERN "memory_pool.h" EXCLUDE)
 endforeach()
 install(FILES ${PROJECT_SOURCE_DIR}/cmake/tandem.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/tandem)
 if(TANDEM_BUILD_APPS)

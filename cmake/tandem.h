@@ -26,3 +26,4 @@
 #include "tandem/layers/sequential.h"
 #include "tandem/optim/optimizer.h"
 #include "tandem/optim/schedule.h"
+#include "tandem/optim/step_log.h"

@@ -35,6 +35,9 @@ void check_gradients(const Node& node, const Grads& grads) {
       throw ShapeError(fmt::format("backward of \"{}\": expected gradient {} of input {} {}, got {} {}", node.name, i,
                                    to_string(edge.shape), name_of(edge.dtype), to_string(grads[i].shape()),
                                    name_of(grads[i].dtype())));
+    if (grads[i].defined() && !(grads[i].device() == edge.device))
+      throw DeviceError(fmt::format("backward of \"{}\": expected gradient {} of input on {}, got one on {}", node.name,
+                                    i, to_string(edge.device), to_string(grads[i].device())));
   }
 }
 
@@ -180,7 +183,8 @@ Tensor record_node(const char* name, Tensor y, const Tensor* inputs, size_t coun
     if (input) {
       if (input == TensorAccess::impl(y))
         throw ValueError(fmt::format("record \"{}\": the result must be a new tensor, not input {}", name, i));
-      edge = {input->node, !input->node && input->requires_grad ? input : nullptr, input->shape, input->dtype};
+      edge = {input->node, !input->node && input->requires_grad ? input : nullptr, input->shape, input->dtype,
+              input->storage->device};
     }
     node->inputs.push_back(std::move(edge));
   }
@@ -198,6 +202,9 @@ void Tensor::backward(const Tensor& grad, bool retain_graph) const {
   if (grad.defined() && (grad.shape() != shape() || grad.dtype() != dtype()))
     throw ShapeError(fmt::format("backward: expected a gradient {} {}, got {} {}", to_string(shape()), name_of(dtype()),
                                  to_string(grad.shape()), name_of(grad.dtype())));
+  if (grad.defined() && !(grad.device() == device()))
+    throw DeviceError(fmt::format("backward: expected a gradient on {}, got one on {}; move it with to()",
+                                  to_string(device()), to_string(grad.device())));
   NoGrad no_grad;
   const Tensor seed = grad.defined() ? grad : ones(shape(), {dtype(), device()});
   LeafGrads leaves;

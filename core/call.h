@@ -56,6 +56,10 @@ struct CallOf : Call {
         bool* add = nullptr;
         if constexpr (requires { field.add; }) add = &field.add;
         if (field.data) operands.push_back({std::move(name), &field, field.use, add});
+      } else if constexpr (requires { field.use_of_each; }) {
+        for (int64_t i = 0; i < field.size(); ++i) {
+          if (field[i].data) operands.push_back({name + std::to_string(i), &field[i], field.use_of_each, nullptr});
+        }
       }
     });
   }
@@ -66,13 +70,19 @@ struct CallOf : Call {
     std::string text;
     for_fields(k, [&text](const std::string& name, auto& field) {
       using Field = std::remove_cvref_t<decltype(field)>;
-      if constexpr (requires { field.use; })
+      if constexpr (
+          requires { field.use; } || requires { field.use_of_each; })
         return;
       else {
+        if constexpr (std::is_same_v<Field, Math>) {
+          if (field == Math::fp32) return;
+        }
         if (!text.empty()) text += ' ';
         text += name;
         text += '=';
-        if constexpr (std::is_enum_v<Field>)
+        if constexpr (std::is_same_v<Field, Math>)
+          text += name_of(field);
+        else if constexpr (std::is_enum_v<Field>)
           text += std::to_string(static_cast<int>(field));
         else if constexpr (std::is_integral_v<Field>)
           text += std::to_string(field);

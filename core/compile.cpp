@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "tandem/core/autograd.h"
+#include "tandem/core/cuda.h"
 #include "tandem/core/parallel.h"
 #include "tandem/core/plan.h"
 #include "tandem/core/tensor_impl.h"
@@ -28,13 +29,24 @@ std::string difference(const std::string& a, const std::string& b) {
   return "nothing";
 }
 
-std::vector<char> bytes_at(const void* data, size_t bytes) {
-  const char* begin = static_cast<const char*>(data);
-  return std::vector<char>(begin, begin + bytes);
+std::vector<char> bytes_of(const View& v) {
+  std::vector<char> bytes(static_cast<size_t>(v.dims.numel() * size_of(v.dtype)));
+  if (v.device.kind == Device::Kind::cuda)
+    cuda::copy(bytes.data(), {}, v.data, v.device, bytes.size());
+  else if (!bytes.empty())
+    std::memcpy(bytes.data(), v.data, bytes.size());
+  return bytes;
 }
-std::vector<char> bytes_of(const Tensor& t) {
-  const View v = t;
-  return bytes_at(v.data, static_cast<size_t>(v.dims.numel() * size_of(v.dtype)));
+void put_bytes(const View& v, const std::vector<char>& bytes) {
+  if (v.device.kind == Device::Kind::cuda)
+    cuda::copy(v.data, v.device, bytes.data(), {}, bytes.size());
+  else if (!bytes.empty())
+    std::memcpy(v.data, bytes.data(), bytes.size());
+}
+
+// What a plan's graph belongs to, 0 on the CPU.
+uint64_t stream_of(const std::vector<Tensor>& inputs) {
+  return !inputs.empty() && inputs[0].device().kind == Device::Kind::cuda ? cuda::stream_id(inputs[0].device()) : 0;
 }
 
 std::vector<size_t> aliases(const std::vector<Tensor>& inputs) {
@@ -64,12 +76,14 @@ struct CompiledStep::State {
     std::vector<size_t> alias;  // of each input the first one with the same elements
     bool gradients;
     int threads;
+    uint64_t stream;
     uint64_t version;
     int64_t replays = 0;
     std::unique_ptr<Plan> plan;
 
     bool fits(const std::vector<Tensor>& inputs) const {
       if (inputs.size() != shapes.size() || gradients != grad_enabled() || threads != parallel_width()) return false;
+      if (stream != stream_of(inputs)) return false;
       for (size_t i = 0; i < inputs.size(); ++i) {
         if (inputs[i].shape() != shapes[i] || inputs[i].dtype() != dtypes[i]) return false;
         if (inputs[i].mostly_zero() != hints[i]) return false;
@@ -103,7 +117,7 @@ CompiledStep::State::Entry CompiledStep::State::plan_of(const std::vector<Tensor
   Recording second = record_step(step, inputs);
   if (first != second.text())
     throw NotRecordable("compile: two recordings of the step differ: " + difference(first, second.text()));
-  Entry entry{{}, {}, {}, aliases(inputs), grad_enabled(), parallel_width(), version, 0, {}};
+  Entry entry{{}, {}, {}, aliases(inputs), grad_enabled(), parallel_width(), stream_of(inputs), version, 0, {}};
   for (const Tensor& input : inputs) {
     entry.shapes.push_back(input.shape());
     entry.dtypes.push_back(input.dtype());
@@ -140,10 +154,10 @@ Plan& CompiledStep::State::plan_for(const std::vector<Tensor>& inputs) {
 
 // Replays, puts everything back, runs the eager step and compares: outputs, gradients, and what else changed.
 std::vector<Tensor> CompiledStep::State::check(Plan& plan, const std::vector<Tensor>& inputs) {
-  const auto changes = plan.changes();
+  const std::vector<View> changes = plan.changes();
   std::vector<std::vector<char>> before, replayed;
   std::vector<Tensor> gradients;
-  for (const auto& [data, bytes] : changes) before.push_back(bytes_at(data, static_cast<size_t>(bytes)));
+  for (const View& view : changes) before.push_back(bytes_of(view));
   for (const Recording::Leaf& leaf : plan.leaves()) gradients.push_back(leaf.impl->grad);
   plan.replay(inputs);
   for (const Tensor& output : plan.outputs()) replayed.push_back(bytes_of(output));
@@ -151,8 +165,8 @@ std::vector<Tensor> CompiledStep::State::check(Plan& plan, const std::vector<Ten
     if (leaf.after.defined()) replayed.push_back(bytes_of(leaf.after));
   }
   std::vector<std::vector<char>> after;
-  for (const auto& [data, bytes] : changes) after.push_back(bytes_at(data, static_cast<size_t>(bytes)));
-  for (size_t i = 0; i < changes.size(); ++i) std::memcpy(changes[i].first, before[i].data(), before[i].size());
+  for (const View& view : changes) after.push_back(bytes_of(view));
+  for (size_t i = 0; i < changes.size(); ++i) put_bytes(changes[i], before[i]);
   for (size_t i = 0; i < gradients.size(); ++i) plan.leaves()[i].impl->grad = gradients[i];
 
   const std::vector<Tensor> outputs = detached(step(inputs));
@@ -174,11 +188,10 @@ std::vector<Tensor> CompiledStep::State::check(Plan& plan, const std::vector<Ten
       throw differ(i < outputs.size() ? "output" : "gradient", i, replayed[i].size());
   }
   for (size_t i = 0; i < changes.size(); ++i) {
-    const auto& [data, bytes] = changes[i];
     const bool gradient = std::any_of(plan.leaves().begin(), plan.leaves().end(), [&](const Recording::Leaf& leaf) {
-      return leaf.after.defined() && View(leaf.after).data == data;  // eager code puts it elsewhere
+      return leaf.after.defined() && View(leaf.after).data == changes[i].data;  // eager code puts it elsewhere
     });
-    if (!gradient && bytes_at(data, static_cast<size_t>(bytes)) != after[i]) throw differ("state", i, after[i].size());
+    if (!gradient && bytes_of(changes[i]) != after[i]) throw differ("state", i, after[i].size());
   }
   return outputs;
 }

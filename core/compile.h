@@ -1,6 +1,6 @@
 // A training step that is recorded once and then replayed: the same kernel calls on the same values, with no graph
-// building, no allocation and no dispatch in between, fused and ordered for the caches. On the CPU its results equal
-// the eager step's byte for byte.
+// building, no allocation and no dispatch in between, fused and ordered for the caches, and on a GPU queued as one CUDA
+// graph. Its results equal the eager step's byte for byte.
 //
 //   CompiledStep step([&](const std::vector<Tensor>& in) -> std::vector<Tensor> {
 //     sgd.zero_grad();
@@ -17,9 +17,9 @@
 // recorded: it runs eagerly, with one warning. Any other branch of the host is followed as it was when the step was
 // recorded; that it still records alike is checked at steps 1, 2, 4, 8, ..., or at each (`check_recording`). A change
 // of the inputs' shapes, of train() or eval(), of what is frozen or of gradients set from outside is noticed and
-// recorded anew. Modules and tensors that the function refers to must stay where they are while the step lives. A step
-// that replaces the handle of a tensor which it reads again (average = average * 0.5 + x) is refused, and that handle
-// is lost: change it in place. Inputs that require a gradient make the step eager.
+// recorded anew. All its tensors are on one device. Modules and tensors that the function refers to must stay where
+// they are while the step lives. A step that replaces the handle of a tensor which it reads again (average = average *
+// 0.5 + x) is refused, and that handle is lost: change it in place. Inputs that require a gradient make the step eager.
 #pragma once
 
 #include <cstdint>
@@ -42,6 +42,7 @@ struct CompileOptions {
   int64_t check_every = 0;  // > 0: every so many steps run the eager step too and compare all results, byte by byte
   // The plan's rewrites, one by one; see core/README.md. Results do not depend on them.
   bool fuse = true, order = true, block = true, recompute = true;
+  bool graph = true;    // on a GPU, from the third replay on, one CUDA graph instead of a launch for each call
   bool poison = false;  // fill the temporaries with NaN before each replay, for tests
 };
 

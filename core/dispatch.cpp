@@ -2,18 +2,10 @@
 
 #include <utility>
 
-#include "tandem/core/error.h"
-
 namespace tandem {
 
 constinit thread_local LaunchObserver* launch_observer = nullptr;
 
-LaunchObserver* set_launch_observer(LaunchObserver* observer) {
-  return std::exchange(launch_observer, observer);
-}
-
-void no_cuda_backend() {
-  throw DeviceError("cuda: this build has no CUDA backend; use the device cpu");
-}
+LaunchObserver* set_launch_observer(LaunchObserver* observer) { return std::exchange(launch_observer, observer); }
 
 }  // namespace tandem

@@ -1,4 +1,4 @@
-// launch: the only door to a kernel, and the only place that knows which backends were built.
+// launch: the only door to a kernel, and the only place that chooses between backends.
 #pragma once
 
 #include "tandem/core/kernels.h"
@@ -15,13 +15,14 @@ struct LaunchObserver {
 LaunchObserver* set_launch_observer(LaunchObserver* observer);  // returns the one before
 extern constinit thread_local LaunchObserver* launch_observer;
 
-// Throws DeviceError: this build has no CUDA backend.
-[[noreturn]] void no_cuda_backend();
-
 namespace detail {
 template <Use U>
 Device device_of(const Operand<U>& operand) {
   return operand.device;
+}
+template <Use U>
+Device device_of(const Operands<U>& operands) {
+  return operands[0].device;
 }
 template <class K>
 void observe(const K& k) {
@@ -31,6 +32,10 @@ void observe(const K& k) {
         auto one = [](const auto& f) {
           if constexpr (requires { f.use; }) {
             if (f.data) launch_observer->operand(f, f.use);
+          } else if constexpr (requires { f.use_of_each; }) {
+            for (int64_t i = 0; i < f.size(); ++i) {
+              if (f[i].data) launch_observer->operand(f[i], f.use_of_each);
+            }
           }
         };
         (one(field), ...);
@@ -45,19 +50,22 @@ extern constinit thread_local class Recorder* recorder;
 TANDEM_KERNELS(TANDEM_DECLARE)
 #undef TANDEM_DECLARE
 
+template <class K, class Backend>
+concept RunsOn = requires(const K& k) {
+  run(Backend{}, k);
+};
+
 template <class K>
 void launch(const K& k) {
-  if (recorder) [[unlikely]] return record_call(k);
-  if (launch_observer) [[unlikely]] detail::observe(k);
-  if (detail::device_of(std::get<0>(k.fields())).kind == Device::Kind::cuda) {
-#if TANDEM_CUDA
-    run(Cuda{}, k);
-#else
-    no_cuda_backend();
-#endif
-  } else {
-    run(Cpu{}, k);
+  if (recorder) [[unlikely]]
+    return record_call(k);
+  if (launch_observer) [[unlikely]]
+    detail::observe(k);
+  const bool cuda = detail::device_of(std::get<0>(k.fields())).kind == Device::Kind::cuda;
+  if constexpr (RunsOn<K, Cuda>) {
+    if (cuda) return run(Cuda{}, k);
   }
+  if constexpr (RunsOn<K, Cpu>) run(Cpu{}, k);
 }
 
 }  // namespace tandem

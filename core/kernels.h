@@ -2,7 +2,7 @@
 //
 // The types of its operands say how each is used, which is all that a recorder, a planner or a
 // printer has to know; everything else is a scalar. `run(Cpu, k)` lives in core/cpu/, `run(Cuda, k)`
-// in cuda/; a missing half is a link error. Kernels see Views, never a Tensor, and check nothing:
+// in cuda/, or in core/no_cuda.cpp where that is not built; a missing half is a link error. Kernels see Views, never a Tensor, and check nothing:
 // the op that launches them has checked every shape, dtype and device.
 //
 // Unless a line says otherwise: floating operands of one call share one dtype (float32 or float64),
@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <concepts>
 #include <tuple>
+#include <vector>
 
 #include "tandem/core/device.h"
 #include "tandem/core/dtype.h"
@@ -64,8 +65,25 @@ using RowsOut = Operand<Use::rows_out>; // row i depends on row i of the RowsIn 
 using Sum = Operand<Use::sum>;          // [lanes, ...]: per lane the sum over its rows; added up by Merge
 using Slots = Operand<Use::slots>;      // [chunks, ...]: one row per chunk of rows, merged by a later call
 
+// As many operands of one use as a call is given.
+template <Use U>
+class Operands {
+ public:
+  static constexpr Use use_of_each = U;
+  void push_back(const Operand<U>& operand) { all_.push_back(operand); }
+  [[gnu::always_inline]] int64_t size() const { return static_cast<int64_t>(all_.size()); }
+  [[gnu::always_inline]] const Operand<U>& operator[](int64_t i) const { return all_.data()[i]; }
+  [[gnu::always_inline]] Operand<U>& operator[](int64_t i) { return all_.data()[i]; }
+
+ private:
+  std::vector<Operand<U>> all_;
+};
+using Ins = Operands<Use::in>;
+using InOuts = Operands<Use::inout>;
+
 // How the rows (axis 0) of a batch are cut, from the shape alone, so that sums have one order on any
-// number of threads: chunks of `rows` rows, and at most 8 lanes, each a contiguous run of chunks.
+// number of threads: chunks of `rows` rows, and at most 8 lanes, each a contiguous run of chunks. On a GPU a batch is
+// one chunk: its kernels cut it for themselves.
 struct Chunking {
   int64_t n, rows;
   int64_t chunks() const { return (n + rows - 1) / rows; }
@@ -73,8 +91,9 @@ struct Chunking {
   int64_t chunk_begin(int64_t chunk) const { return chunk * rows < n ? chunk * rows : n; }
   int64_t lane_begin(int64_t lane) const { return chunk_begin(lane * chunks() / lanes()); }
 };
-inline Chunking chunking(const Shape& x) {
+inline Chunking chunking(const Shape& x, Device device = {}) {
   const int64_t n = x[0];
+  if (device.kind == Device::Kind::cuda) return {n, n > 0 ? n : 1};
   if (x.rank() >= 3) return {n, 2};
   return {n, n <= 256 ? (n > 0 ? n : 1) : 128};
 }
@@ -106,8 +125,8 @@ enum class BinaryOp : uint8_t { add, sub, mul, div, maximum, minimum, step, equa
 struct Binary { In a, b; Out y; BinaryOp op; TANDEM_KERNEL(Binary, a, b, y, op) };
 // sum += g.
 struct AddTo { In g; InOut sum; TANDEM_KERNEL(AddTo, g, sum) };
-// *n += 1 (one int64).
-struct Count { InOut n; TANDEM_KERNEL(Count, n) };
+// Each n[i] += 1 (one int64).
+struct Count { InOuts n; TANDEM_KERNEL(Count, n) };
 // x *= *factor (one element of the same dtype).
 struct Scale { In factor; InOut x; TANDEM_KERNEL(Scale, factor, x) };
 
@@ -123,6 +142,10 @@ struct Slice { In x; Out y; int axis; int64_t begin; TANDEM_KERNEL(Slice, x, y, 
 struct Place { In x; InOut y; int axis; int64_t begin; TANDEM_KERNEL(Place, x, y, axis, begin) };
 // y[i] = x[index[i]], rows of axis 0 (any dtype; index int32, in range).
 struct GatherRows { In x, index; Out y; TANDEM_KERNEL(GatherRows, x, index, y) };
+// Notes, for the next wait for this device (cuda.h), the first value of `index` (int32) outside [0, n) and who asked;
+// other kernels read such a row as NaN or not at all. The CPU looks at once (ops/check.h), CUDA alone has this kernel.
+enum class Asker : uint8_t { gather_rows, cross_entropy };
+struct CheckIndex { In index; Asker asker; int64_t n; TANDEM_KERNEL(CheckIndex, index, asker, n) };
 // dx = 0, then dx[index[i]] += dy[i] in order of i.
 struct GatherRowsGrad { In dy, index; Out dx; TANDEM_KERNEL(GatherRowsGrad, dy, index, dx) };
 // y[i] = images[index[i]] * scale: uint8 [N, H, W, C] to floating [B, H, W, C]. With `shifts` (int32
@@ -147,15 +170,20 @@ struct ClipFactor { In squares; Out factor; double max_norm; TANDEM_KERNEL(ClipF
 
 // ---- matrix products ---------------------------------------------------------------------------
 
+// How a GPU multiplies float32: as it is; with factors rounded to TF32 (10 bits of fraction) or bfloat16 (7 bits), on
+// tensor cores, and sums in float32. The CPU, and float64, pay it no heed.
+enum class Math : uint8_t { fp32, tf32, bf16 };
+constexpr const char* name_of(Math m) { return m == Math::fp32 ? "fp32" : m == Math::tf32 ? "tf32" : "bf16"; }
+
 // y[M, N] = op(a) op(b), op = transpose where asked.
-struct MatMul { In a, b; Out y; bool transpose_a, transpose_b; TANDEM_KERNEL(MatMul, a, b, y, transpose_a, transpose_b) };
+struct MatMul { In a, b; Out y; bool transpose_a, transpose_b; Math math = Math::fp32; TANDEM_KERNEL(MatMul, a, b, y, transpose_a, transpose_b, math) };
 // y[N, O] = x[N, I] w[O, I]^T + b[O] (b may be absent). Here and in LinearDw, `sparse` says that x is expected to be
 // mostly zero: terms with its zeros may be dropped, which leaves a finite result as it is, to the bit.
-struct Linear { RowsIn x; In w, b; RowsOut y; bool sparse = false; TANDEM_KERNEL(Linear, x, w, b, y, sparse) };
+struct Linear { RowsIn x; In w, b; RowsOut y; bool sparse = false; Math math = Math::fp32; TANDEM_KERNEL(Linear, x, w, b, y, sparse, math) };
 // dx[N, I] = dy[N, O] w[O, I].
-struct LinearDx { RowsIn dy; In w; RowsOut dx; TANDEM_KERNEL(LinearDx, dy, w, dx) };
+struct LinearDx { RowsIn dy; In w; RowsOut dx; Math math = Math::fp32; TANDEM_KERNEL(LinearDx, dy, w, dx, math) };
 // dw[lanes, O, I] = sum over rows of dy[N, O]^T x[N, I].
-struct LinearDw { RowsIn dy, x; Sum dw; bool sparse = false; TANDEM_KERNEL(LinearDw, dy, x, dw, sparse) };
+struct LinearDw { RowsIn dy, x; Sum dw; bool sparse = false; Math math = Math::fp32; TANDEM_KERNEL(LinearDw, dy, x, dw, sparse, math) };
 // db[lanes, C] = sums over all axes but the last (db is float64).
 struct SumRows { RowsIn dy; Sum db; TANDEM_KERNEL(SumRows, dy, db) };
 
@@ -167,22 +195,23 @@ struct Window {
 // With mean and rstd (and gamma, beta) x stands for what BnApply makes of it along its last axis, with relu for
 // the relu of that; padding is 0 nevertheless. packed may be absent: what ConvPack made of w.
 struct Conv {
-  RowsIn x; In w, b; RowsOut y; Window window; int64_t groups;
+  RowsIn x; In w, b; RowsOut y; Window window; int64_t groups; Math math = Math::fp32;
   In mean{}, rstd{}, gamma{}, beta{}; bool relu = false; In packed{};
-  TANDEM_KERNEL(Conv, x, w, b, y, window, groups, mean, rstd, gamma, beta, relu, packed)
+  TANDEM_KERNEL(Conv, x, w, b, y, window, groups, math, mean, rstd, gamma, beta, relu, packed)
 };
 // packed: what ConvPack made of w, turned.
 struct ConvDx {
-  RowsIn dy; In w; RowsOut dx; Window window; int64_t groups; In packed{};
-  TANDEM_KERNEL(ConvDx, dy, w, dx, window, groups, packed)
+  RowsIn dy; In w; RowsOut dx; Window window; int64_t groups; Math math = Math::fp32; In packed{};
+  TANDEM_KERNEL(ConvDx, dy, w, dx, window, groups, math, packed)
 };
 // dw[lanes, O, kh, kw, C/groups]. x stands for what it does in Conv.
 struct ConvDw {
-  RowsIn dy, x; Sum dw; Window window; int64_t groups; In mean{}, rstd{}, gamma{}, beta{}; bool relu = false;
-  TANDEM_KERNEL(ConvDw, dy, x, dw, window, groups, mean, rstd, gamma, beta, relu)
+  RowsIn dy, x; Sum dw; Window window; int64_t groups; Math math = Math::fp32;
+  In mean{}, rstd{}, gamma{}, beta{}; bool relu = false;
+  TANDEM_KERNEL(ConvDw, dy, x, dw, window, groups, math, mean, rstd, gamma, beta, relu)
 };
-// packed = w as Conv, or turned, as ConvDx wants it: of conv_packed_size (conv_pack.h) floats, not 0, in a layout of
-// the backend's own.
+// packed = w as Conv, or turned, as ConvDx wants it: of conv_packed_size (conv_pack.h) floats, not 0. CUDA packs
+// nothing, and the CPU alone has this kernel.
 struct ConvPack {
   In w; Out packed; Window window; bool turned;
   TANDEM_KERNEL(ConvPack, w, packed, window, turned)
@@ -257,6 +286,10 @@ struct CrossEntropy { RowsIn x, label; RowsOut loss; double smoothing; TANDEM_KE
 // dx[i] = dloss[i] * (softmax(x[i]) - t). dloss is [N], or [1] for all rows.
 struct CrossEntropyGrad { RowsIn x, label; In dloss; RowsOut dx; double smoothing, scale; TANDEM_KERNEL(CrossEntropyGrad, x, label, dloss, dx, smoothing, scale) };
 
+// records[*count mod R] = {loss, how many rows of logits[N, C] are largest at their label (of equals, the first)}, then
+// *count += 1. records is float64 [R, 2], count int64, loss has one element.
+struct NoteStep { In loss, logits, label; InOut records, count; TANDEM_KERNEL(NoteStep, loss, logits, label, records, count) };
+
 // ---- randomness --------------------------------------------------------------------------------
 
 // y[i] = x[i] / (1 - p) where the i-th draw of Philox(key, *call) is >= p, else 0. `call` is int64. The draws go by
@@ -264,35 +297,41 @@ struct CrossEntropyGrad { RowsIn x, label; In dloss; RowsOut dx; double smoothin
 struct DropoutApply { In x, call; Out y; uint64_t key; double p; TANDEM_KERNEL(DropoutApply, x, call, y, key, p) };
 
 // ---- optimizers --------------------------------------------------------------------------------
+// A call moves all parameters of one dtype: g[i], hyper[i], steps[i], p[i] and what is kept for it belong together.
 // `hyper` is float64, read at run time so that schedules may write it between steps.
 
 // steps (int64) counts them, this one included.
 
 // hyper = {lr, momentum, weight_decay, dampening}. g += wd p; v = momentum v + (1 - dampening) g, in step 1 v = g;
 // p -= lr (nesterov ? g + momentum v : v). v is absent when momentum is 0. As torch.optim.SGD.
-struct SgdStep { In g, hyper, steps; InOut p, v; bool nesterov; TANDEM_KERNEL(SgdStep, g, hyper, steps, p, v, nesterov) };
+struct SgdStep { Ins g, hyper, steps; InOuts p, v; bool nesterov; TANDEM_KERNEL(SgdStep, g, hyper, steps, p, v, nesterov) };
 // hyper = {lr, beta1, beta2, eps, weight_decay}. Kingma and Ba 2015, algorithm 1, with t = steps and
 // p -= lr/(1-b1^t) m / (sqrt(v/(1-b2^t)) + eps); decoupled: p *= 1 - lr wd first (Loshchilov and Hutter 2019),
 // else g += wd p. As torch.optim.Adam and AdamW.
-struct AdamStep { In g, hyper, steps; InOut p, m, v; bool decoupled; TANDEM_KERNEL(AdamStep, g, hyper, steps, p, m, v, decoupled) };
+struct AdamStep { Ins g, hyper, steps; InOuts p, m, v; bool decoupled; TANDEM_KERNEL(AdamStep, g, hyper, steps, p, m, v, decoupled) };
 
 // ---- every kernel, once --------------------------------------------------------------------------
 
-#define TANDEM_KERNELS(X)                                                                             \
+#define TANDEM_SHARED_KERNELS(X)                                                                      \
   X(Fill) X(Cast) X(Affine) X(Unary) X(UnaryGrad) X(Binary) X(AddTo) X(Count) X(Scale)                \
   X(Permute) X(Expand) X(Slice) X(Place) X(GatherRows) X(GatherRowsGrad) X(GatherImages)              \
   X(Reduce) X(Merge) X(SumSquares) X(ClipFactor)                                                      \
-  X(MatMul) X(Linear) X(LinearDx) X(LinearDw) X(SumRows)                                            \
-  X(Conv) X(ConvDx) X(ConvDw) X(ConvPack)                                                             \
+  X(MatMul) X(Linear) X(LinearDx) X(LinearDw) X(SumRows)                                              \
+  X(Conv) X(ConvDx) X(ConvDw)                                                                         \
   X(MaxPool) X(MaxPoolGrad) X(AvgPool) X(AvgPoolGrad)                                                 \
   X(BnMoments) X(BnFinish) X(BnFromRunning) X(BnApply) X(BnGradSums) X(BnGradFinish) X(BnGradApply)   \
   X(BnAct) X(BnActGradSums) X(BnActGradApply)                                                         \
-  X(Softmax) X(SoftmaxGrad) X(CrossEntropy) X(CrossEntropyGrad) X(DropoutApply) X(SgdStep) X(AdamStep)
+  X(Softmax) X(SoftmaxGrad) X(CrossEntropy) X(CrossEntropyGrad) X(NoteStep) X(DropoutApply) \
+  X(SgdStep) X(AdamStep)
+#define TANDEM_CPU_KERNELS(X) TANDEM_SHARED_KERNELS(X) X(ConvPack)
+#define TANDEM_CUDA_KERNELS(X) TANDEM_SHARED_KERNELS(X) X(CheckIndex)
+#define TANDEM_KERNELS(X) TANDEM_SHARED_KERNELS(X) X(ConvPack) X(CheckIndex)
 
-#define TANDEM_DECLARE(K) \
-  void run(Cpu, const K&); \
-  void run(Cuda, const K&);
-TANDEM_KERNELS(TANDEM_DECLARE)
+#define TANDEM_DECLARE(K) void run(Cpu, const K&);
+TANDEM_CPU_KERNELS(TANDEM_DECLARE)
+#undef TANDEM_DECLARE
+#define TANDEM_DECLARE(K) void run(Cuda, const K&);
+TANDEM_CUDA_KERNELS(TANDEM_DECLARE)
 #undef TANDEM_DECLARE
 
 }  // namespace tandem

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "tandem/core/parallel.h"
 #include "tandem/core/tensor_impl.h"
@@ -66,22 +67,45 @@ std::vector<int> groups(const Program& program, bool block) {
 
 Plan::Plan(Recording recording, const CompileOptions& options, int threads)
     : text_(recording.text()),
+      wants_graph_(options.graph),
       leaves_(std::move(recording.leaves)),
       changed_(std::move(recording.changed)),
       outside_(std::move(recording.outside)) {
   for (const Tensor& input : recording.inputs) input_addresses_.push_back(View(input).data);
+  find_device(recording);
   keep_what_escapes(recording, options.keep_gradients);
   program_.calls = std::move(recording.calls);
   program_.begin = recording.begin;
   program_.end = recording.end;
   for (const auto& [address, storage] : escaped_) program_.escaped.insert(address);
   if (options.fuse) fuse(program_);
-  if (options.block) pack(program_);
-  if (options.block && options.order) order(program_);
-  if (options.block && options.recompute) recompute(program_);
-  group_ = groups(program_, options.block);
+  const bool block = options.block && device_.kind == Device::Kind::cpu;  // a GPU has threads for the whole batch
+  if (block) pack(program_);
+  if (block && options.order) order(program_);
+  if (block && options.recompute) recompute(program_);
+  group_ = groups(program_, block);
   place(threads);
   expand(threads);
+}
+
+// Throws NotRecordable for a step that a replay could not run on one device.
+void Plan::find_device(const Recording& recording) {
+  bool first = true, host_code = false;
+  for (const auto& call : recording.calls) {
+    host_code |= call->on_host();
+    for (const Call::Operand& o : call->operands) {
+      if (std::exchange(first, false)) device_ = o.view->device;
+      if (!(o.view->device == device_))
+        throw NotRecordable(fmt::format("compile: the step uses tensors on {} and on {}", to_string(device_),
+                                        to_string(o.view->device)));
+      const bool input = std::count(input_addresses_.begin(), input_addresses_.end(), o.view->data) > 0;
+      if (device_.kind == Device::Kind::cuda && input && writes(o.use))
+        throw NotRecordable("compile: the step changes one of its inputs, which are copied on a GPU");
+    }
+  }
+  if (host_code && device_.kind == Device::Kind::cuda)
+    throw NotRecordable("compile: the step has code for the host in between");
+  taken_inputs_.resize(input_addresses_.size());
 }
 
 // What the step returns, and gradients that are kept, get memory of their own.
@@ -145,7 +169,7 @@ void Plan::place(int threads) {
     done.push_back(b);
     size = std::max(size, b->offset + b->bytes);
   }
-  arena_ = std::make_unique<Storage>(static_cast<size_t>(size), Device{});
+  arena_ = std::make_unique<Storage>(static_cast<size_t>(size), device_);
 }
 
 // Groups into chunks, made-up addresses into real ones. A slot takes neighbouring lanes, and has its own scratch.
@@ -200,20 +224,40 @@ void Plan::resolve(Call& call, int64_t chunk, int64_t lane, int64_t slot, const 
   }
 }
 
-void Plan::replay(const std::vector<Tensor>& inputs) {
+void Plan::take_inputs(const std::vector<Tensor>& inputs) {
   for (size_t i = 0; i < inputs.size(); ++i) {
     void* data = View(inputs[i]).data;
+    if (std::unique_ptr<Storage>& own = taken_inputs_[i]; own || (graph_ && data != bound_[i])) {
+      if (!own) own = std::make_unique<Storage>(inputs[i].numel() * size_of(inputs[i].dtype()), device_);
+      cuda::copy(own->data, device_, data, device_, own->bytes);
+      data = own->data;
+    }
     if (data == bound_[i]) continue;
+    graph_.reset();
     for (const Site& site : sites_[i]) site.view->data = static_cast<char*>(data) + site.offset;
     bound_[i] = data;
   }
-  for (const auto& storage : changed_) ++storage->version;
-  for (const auto& [address, storage] : escaped_) ++storage->version;
+}
+
+void Plan::run_calls() const {
   for (const Group& group : groups_) {
     parallel_for(static_cast<int64_t>(group.slots.size()), [&](int64_t slot) {
       for (const auto& call : group.slots[static_cast<size_t>(slot)]) call->run();
     });
   }
+}
+
+void Plan::replay(const std::vector<Tensor>& inputs) {
+  take_inputs(inputs);
+  for (const auto& storage : changed_) ++storage->version;
+  for (const auto& [address, storage] : escaped_) ++storage->version;
+  if (warm_ && wants_graph_ && device_.kind == Device::Kind::cuda) {
+    if (!graph_) graph_ = std::make_unique<cuda::Graph>(device_, [this] { run_calls(); });
+    graph_->launch();
+  } else {
+    run_calls();
+  }
+  warm_ = true;
   for (const Recording::Leaf& leaf : leaves_) {
     if (!same_storage(leaf.impl->grad, leaf.after)) leaf.impl->grad = leaf.after;
   }
@@ -230,20 +274,29 @@ bool Plan::gradients_fit() const {
   });
 }
 
-std::vector<std::pair<void*, int64_t>> Plan::changes() const {
-  std::map<void*, int64_t> found;
+std::vector<View> Plan::changes() const {
+  std::map<void*, View> found;
   for (const auto& call : program_.calls) {
     if (call->on_host()) continue;
     for (const Call::Operand& o : call->operands) {
       const bool ours = o.view->data >= program_.begin && o.view->data < program_.end;
       const bool input = std::count(input_addresses_.begin(), input_addresses_.end(), o.view->data) > 0;
-      if (!ours && !input && writes(o.use)) found[o.view->data] = std::max(found[o.view->data], bytes_of(*o.view));
+      if (ours || input || !writes(o.use)) continue;
+      View& largest = found.try_emplace(o.view->data, *o.view).first->second;
+      if (bytes_of(*o.view) > bytes_of(largest)) largest = *o.view;
     }
   }
-  return {found.begin(), found.end()};
+  std::vector<View> changes;
+  for (const auto& [address, view] : found) changes.push_back(view);
+  return changes;
 }
 
-void Plan::poison() { std::memset(arena_->data, 0xff, arena_->bytes); }
+void Plan::poison() {
+  if (device_.kind == Device::Kind::cuda)
+    cuda::fill_bytes(arena_->data, device_, 0xff, arena_->bytes);
+  else
+    std::memset(arena_->data, 0xff, arena_->bytes);
+}
 
 std::string Plan::name_of_buffer(const void* address, const std::vector<std::pair<std::string, Tensor>>& names) const {
   for (size_t i = 0; i < input_addresses_.size(); ++i) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "tandem/core/compile.h"
+#include "tandem/core/cuda.h"
 #include "tandem/core/recorder.h"
 
 namespace tandem {
@@ -70,8 +71,8 @@ class Plan {
   const std::string& recorded_text() const { return text_; }
   // The gradients that the recording found are those there are now.
   bool gradients_fit() const;
-  // What was there before and is written: address and bytes.
-  std::vector<std::pair<void*, int64_t>> changes() const;
+  // What was there before and is written.
+  std::vector<View> changes() const;
   std::string text(const std::vector<std::pair<std::string, Tensor>>& names) const;
   int64_t memory() const { return arena_ ? static_cast<int64_t>(arena_->bytes) : 0; }
   void poison();  // fills the arena with NaN
@@ -88,13 +89,18 @@ class Plan {
     View* view;
     int64_t offset;
   };
+  void find_device(const Recording& recording);
   void keep_what_escapes(Recording& recording, bool keep_gradients);
+  void take_inputs(const std::vector<Tensor>& inputs);
+  void run_calls() const;
   void place(int threads);
   void expand(int threads);
   void resolve(Call& call, int64_t chunk, int64_t lane, int64_t slot, const Chunking& cut);
   std::string name_of_buffer(const void* address, const std::vector<std::pair<std::string, Tensor>>& names) const;
 
   std::string text_;  // of the recording
+  Device device_;     // of all operands
+  bool wants_graph_;
   std::vector<Recording::Leaf> leaves_;
   std::vector<std::shared_ptr<Storage>> changed_;
   std::vector<std::shared_ptr<Storage>> outside_;  // what was there before lives as long as its address is used
@@ -108,6 +114,10 @@ class Plan {
   std::vector<Group> groups_;
   std::vector<std::vector<Site>> sites_;  // of each input
   std::vector<const void*> bound_;        // where the inputs were in the last replay
+  // On a GPU a graph cannot follow an input that moves: from then on it is copied to where the graph reads it.
+  std::vector<std::unique_ptr<Storage>> taken_inputs_;
+  bool warm_ = false;  // has run once: modules are loaded, scratch memory is there
+  std::unique_ptr<cuda::Graph> graph_;
 };
 
 }  // namespace tandem

@@ -10,13 +10,13 @@
 
 #define TANDEM_DECLARE(K) void run(const K&);
 namespace tandem::x86_64 {
-TANDEM_KERNELS(TANDEM_DECLARE)
+TANDEM_CPU_KERNELS(TANDEM_DECLARE)
 }
 namespace tandem::avx2 {
-TANDEM_KERNELS(TANDEM_DECLARE)
+TANDEM_CPU_KERNELS(TANDEM_DECLARE)
 }
 namespace tandem::avx512 {
-TANDEM_KERNELS(TANDEM_DECLARE)
+TANDEM_CPU_KERNELS(TANDEM_DECLARE)
 }
 #undef TANDEM_DECLARE
 
@@ -64,6 +64,6 @@ const char* cpu_path() { return kNames[path()]; }
     const Path p = path();                                                      \
     p == kAvx512 ? avx512::run(k) : p == kAvx2 ? avx2::run(k) : x86_64::run(k); \
   }
-TANDEM_KERNELS(TANDEM_RUN)
+TANDEM_CPU_KERNELS(TANDEM_RUN)
 
 }  // namespace tandem

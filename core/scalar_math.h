@@ -42,6 +42,22 @@ TANDEM_HD Philox philox4x32(uint64_t key, uint64_t counter_lo, uint64_t counter_
 
 namespace scalar {
 
+// ---- what tensor cores make of a factor -------------------------------------------------------------
+
+// To TF32's 10 bits of fraction, ties away from 0 (PTX: cvt.rna.tf32.f32).
+TANDEM_HD float round_to_tf32(float x) {
+  const uint32_t bits = __builtin_bit_cast(uint32_t, x);
+  const bool finite = (bits & 0x7f800000u) != 0x7f800000u;
+  return __builtin_bit_cast(float, finite ? (bits + 0x1000u) & 0xffffe000u : bits);
+}
+// To bfloat16's 7, ties to even (PTX: cvt.rn.bf16.f32).
+TANDEM_HD float round_to_bf16(float x) {
+  const uint32_t bits = __builtin_bit_cast(uint32_t, x);
+  const bool nan = (bits & 0x7fffffffu) > 0x7f800000u;
+  const uint32_t rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) & 0xffff0000u;
+  return __builtin_bit_cast(float, nan ? bits | 0x400000u : rounded);
+}
+
 // ---- exponentials ------------------------------------------------------------------------------------
 
 // 2^n p for n in [-150, 128], in two factors since 2^n alone may be infinite or subnormal.
@@ -138,9 +154,7 @@ TANDEM_HD T binary(T a, T b) {
 // ---- batch norm ------------------------------------------------------------------------------------------
 
 // rstd for a biased variance; 0 where var and eps are 0, so that a constant channel becomes beta.
-TANDEM_HD double bn_rstd(double var, double eps) {
-  return var + eps == 0 ? 0.0 : 1.0 / std::sqrt(var + eps);
-}
+TANDEM_HD double bn_rstd(double var, double eps) { return var + eps == 0 ? 0.0 : 1.0 / std::sqrt(var + eps); }
 
 // A channel's constants; k = rstd * gamma. The mean is mean + rest, so that float32 too subtracts all its digits.
 template <class T>
@@ -174,11 +188,23 @@ template <class T>
 struct SgdHyper {
   T lr, momentum, weight_decay, undampened;  // undampened = 1 - dampening
 };
+// hyper = {lr, momentum, weight_decay, dampening}
+template <class T>
+TANDEM_HD SgdHyper<T> sgd_hyper(const double* hyper) {
+  return {static_cast<T>(hyper[0]), static_cast<T>(hyper[1]), static_cast<T>(hyper[2]), static_cast<T>(1 - hyper[3])};
+}
 template <class T>
 TANDEM_HD void sgd(T& p, T& v, T g, const SgdHyper<T>& h, bool nesterov, bool first) {
   g = g + h.weight_decay * p;
   v = first ? g : h.momentum * v + h.undampened * g;
   p = p - h.lr * (nesterov ? g + h.momentum * v : v);
+}
+
+// b^n by squaring, n >= 0: the same on every backend, as a library's pow is not.
+TANDEM_HD double power(double b, int64_t n) {
+  double result = 1;
+  for (; n > 0; n /= 2, b *= b) result *= n % 2 == 1 ? b : 1.0;
+  return result;
 }
 
 template <class T>
@@ -189,10 +215,26 @@ struct AdamHyper {
   T step_size;   // lr / (1 - beta1^t)
   T correction;  // sqrt(1 - beta2^t)
 };
+// hyper = {lr, beta1, beta2, eps, weight_decay}
+template <class T>
+TANDEM_HD AdamHyper<T> adam_hyper(const double* hyper, int64_t step) {
+  const double lr = hyper[0], beta1 = hyper[1], beta2 = hyper[2], eps = hyper[3], decay = hyper[4];
+  return {static_cast<T>(beta1),
+          static_cast<T>(1 - beta1),
+          static_cast<T>(beta2),
+          static_cast<T>(1 - beta2),
+          static_cast<T>(eps),
+          static_cast<T>(decay),
+          static_cast<T>(1 - lr * decay),
+          static_cast<T>(lr / (1 - power(beta1, step))),
+          static_cast<T>(std::sqrt(1 - power(beta2, step)))};
+}
 template <class T>
 TANDEM_HD void adam(T& p, T& m, T& v, T g, const AdamHyper<T>& h, bool decoupled) {
-  if (decoupled) p = p * h.keep;
-  else g = g + h.weight_decay * p;
+  if (decoupled)
+    p = p * h.keep;
+  else
+    g = g + h.weight_decay * p;
   m = h.beta1 * m + h.new1 * g;
   v = h.beta2 * v + h.new2 * (g * g);
   p = p - h.step_size * (m / (std::sqrt(v) / h.correction + h.eps));

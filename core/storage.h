@@ -27,17 +27,17 @@ struct Storage {
   uint64_t recording = 0;  // not 0: the recorder that made up `data`
 };
 
-// What the pool did since the program started. A training loop of fixed shapes stops moving
-// `system_allocations` after its second step.
+// What the pool of host memory, or that of all GPUs, did since the program started. A training loop of fixed shapes
+// stops moving `system_allocations` after its second step.
 struct MemoryStats {
-  uint64_t system_allocations;  // blocks asked of the operating system
+  uint64_t system_allocations;  // blocks asked of the operating system or driver
   uint64_t bytes_in_use;        // held by live tensors
   uint64_t bytes_peak;          // largest bytes_in_use so far
   uint64_t bytes_cached;        // held by the pool for reuse
 };
-MemoryStats memory_stats();
+MemoryStats memory_stats(Device::Kind where = Device::Kind::cpu);
 
-// Gives the pool's unused memory back to the operating system.
+// Gives the pools' unused memory back to the operating system and the drivers.
 void release_cached_memory();
 
 }  // namespace tandem

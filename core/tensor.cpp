@@ -6,6 +6,7 @@
 #include <ostream>
 
 #include "tandem/core/compile.h"
+#include "tandem/core/cuda.h"
 #include "tandem/core/dispatch.h"
 #include "tandem/core/error.h"
 #include "tandem/core/recorder.h"
@@ -139,10 +140,17 @@ Tensor Tensor::clone() const {
   return record("clone", y, {*this}, [](const Tensor& dy) -> Grads { return {dy}; });
 }
 
+// y = x on another device.  dx = dy on x's.
 Tensor Tensor::to(Device where) const {
   if (where == device()) return *this;
   require_device(where);
-  throw DeviceError("to: this build has no copies between devices");
+  refuse_to_record("copies a tensor between devices, which a replay would not do again");
+  Tensor y = empty(shape(), {dtype(), where});
+  const View from = *this;
+  if (numel() > 0)
+    cuda::copy(View(y).data, where, from.data, device(), static_cast<size_t>(numel() * size_of(dtype())));
+  y.set_mostly_zero(mostly_zero());
+  return record("to", y, {*this}, [from = device()](const Tensor& dy) -> Grads { return {dy.to(from)}; });
 }
 
 void Tensor::copy_from(const Tensor& source) {
@@ -165,7 +173,9 @@ void Tensor::increment() {
   if (dtype() != Dtype::int64 || numel() != 1)
     throw ValueError(
         fmt::format("increment: expected an int64 of one element, got {} {}", name_of(dtype()), to_string(shape())));
-  launch(Count{*this});
+  Count counter;
+  counter.n.push_back(*this);
+  launch(counter);
   bump_version();
 }
 
@@ -212,6 +222,9 @@ void Tensor::set_grad(const Tensor& grad) {
   if (grad.defined() && (grad.shape() != shape() || grad.dtype() != dtype()))
     throw ShapeError(fmt::format("set_grad: expected {} {}, got {} {}", to_string(shape()), name_of(dtype()),
                                  to_string(grad.shape()), name_of(grad.dtype())));
+  if (grad.defined() && !(grad.device() == device()))
+    throw DeviceError(fmt::format("set_grad: expected a gradient on {}, got one on {}; move it with to()",
+                                  to_string(device()), to_string(grad.device())));
   if (recorder) recorder->gradient(impl_, false);
   impl_->grad = grad.defined() ? grad.detach() : grad;
 }

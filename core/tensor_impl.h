@@ -35,6 +35,7 @@ struct Node {
     std::shared_ptr<Tensor::Impl> leaf;  // the leaf that collects a gradient; neither: nothing flows
     Shape shape;
     Dtype dtype;
+    Device device;
   };
   const char* name;
   uint64_t sequence;

@@ -19,21 +19,11 @@
 namespace tandem {
 namespace {
 
-// What an epoch's batches are made of, on the loader's device: the row of each position, int32 [samples],
-// and how its image moves, int32 [samples, 2] (absent without shifts).
+// What an epoch's batches are made of: the row of each position, and how its image moves (see Rows).
 struct EpochPlan {
   int64_t epoch;
-  Tensor rows, shifts;
+  std::vector<int32_t> rows, shifts;
 };
-
-// Rows [first, first + n) of a tensor, as a kernel sees them.
-View rows_of(const Tensor& x, int64_t first, int64_t n) {
-  View view = x;
-  const int64_t row_bytes = x.numel() / x.dim(0) * size_of(x.dtype());
-  view.data = static_cast<char*>(view.data) + first * row_bytes;
-  view.dims = x.shape().with(0, n);
-  return view;
-}
 
 // From here on, skipping zeros costs a linear layer more than it saves. Measured where zeros lie anyhow; in images they
 // lie together, and it is worth while for longer.
@@ -55,9 +45,10 @@ void check(const Dataset& data, const DataLoaderOptions& options) {
     throw ValueError(fmt::format("DataLoader: expected a batch_size of at least 1, got {}", options.batch_size));
   }
   if (options.last_batch == LastBatch::drop && options.batch_size > data.size()) {
-    throw ValueError(fmt::format("DataLoader: expected a batch_size of at most the {} rows of {}, got {}; "
-                                 "no batch would be left, use a smaller one or LastBatch::keep",
-                                 data.size(), data.name, options.batch_size));
+    throw ValueError(
+        fmt::format("DataLoader: expected a batch_size of at most the {} rows of {}, got {}; "
+                    "no batch would be left, use a smaller one or LastBatch::keep",
+                    data.size(), data.name, options.batch_size));
   }
   if (!is_floating(options.dtype)) {
     throw ValueError(fmt::format("DataLoader: expected a dtype of float32 or float64, got {}", name_of(options.dtype)));
@@ -69,8 +60,8 @@ void check(const Dataset& data, const DataLoaderOptions& options) {
   }
   const int64_t most = std::min(data.x.dim(1), data.x.dim(2)) - 1;
   if (options.shift < 0 || options.shift > most) {
-    throw ValueError(fmt::format("DataLoader: expected a shift of 0 to {} for {}, got {}", most,
-                                 describe("x", data.x), options.shift));
+    throw ValueError(fmt::format("DataLoader: expected a shift of 0 to {} for {}, got {}", most, describe("x", data.x),
+                                 options.shift));
   }
 }
 
@@ -106,6 +97,8 @@ struct DataLoader::State {
   }
   std::vector<int32_t> order(int64_t epoch) const;
   std::shared_ptr<const EpochPlan> plan_of(int64_t epoch);
+  Rows rows(int64_t epoch, int64_t index);
+  Batch gather(const Tensor& rows, const Tensor& shifts);
   Batch make(int64_t epoch, int64_t index);
 };
 
@@ -124,38 +117,49 @@ std::vector<int32_t> DataLoader::State::order(int64_t epoch) const {
 std::shared_ptr<const EpochPlan> DataLoader::State::plan_of(int64_t epoch) {
   std::lock_guard lock(mutex);
   if (plan && plan->epoch == epoch) return plan;
-  EpochPlan made{epoch, Tensor::from(order(epoch), {samples()}, options.device), {}};
+  EpochPlan made{epoch, order(epoch), {}};
   if (options.shift > 0) {
     const Stream stream(options.seed, "augment/" + std::to_string(epoch));
-    std::vector<int32_t> shifts(2 * samples());
-    for (size_t i = 0; i < shifts.size(); ++i) {
-      shifts[i] = static_cast<int32_t>(static_cast<int64_t>(stream.below(i, 2 * options.shift + 1)) - options.shift);
+    made.shifts.resize(2 * made.rows.size());
+    for (size_t i = 0; i < made.shifts.size(); ++i) {
+      made.shifts[i] =
+          static_cast<int32_t>(static_cast<int64_t>(stream.below(i, 2 * options.shift + 1)) - options.shift);
     }
-    made.shifts = Tensor::from(shifts, {samples(), 2}, options.device);
   }
   plan = std::make_shared<const EpochPlan>(std::move(made));
   return plan;
 }
 
-Batch DataLoader::State::make(int64_t epoch, int64_t index) {
+DataLoader::Rows DataLoader::State::rows(int64_t epoch, int64_t index) {
   if (epoch < 0 || index < 0 || index >= batches()) {
-    throw ValueError(fmt::format("DataLoader: expected a batch of 0 to {} in an epoch of at least 0, got batch {} "
-                                 "of epoch {}",
-                                 batches() - 1, index, epoch));
+    throw ValueError(
+        fmt::format("DataLoader: expected a batch of 0 to {} in an epoch of at least 0, got batch {} "
+                    "of epoch {}",
+                    batches() - 1, index, epoch));
   }
   const std::shared_ptr<const EpochPlan> plan = plan_of(epoch);
   const int64_t first = index * options.batch_size;
-  const int64_t n = index + 1 == batches() ? samples() - first : options.batch_size;
-  const View rows = rows_of(plan->rows, first, n);
-  Batch batch{empty(x.shape().with(0, n), {options.dtype, options.device}),
-              empty({n}, {Dtype::int32, options.device})};
+  const int64_t end = index + 1 == batches() ? samples() : first + options.batch_size;
+  Rows taken{{plan->rows.begin() + first, plan->rows.begin() + end}, {}};
+  if (options.shift > 0) taken.shifts.assign(plan->shifts.begin() + 2 * first, plan->shifts.begin() + 2 * end);
+  return taken;
+}
+
+Batch DataLoader::State::gather(const Tensor& rows, const Tensor& shifts) {
+  const int64_t n = rows.numel();
+  if (rows.rank() != 1 || rows.dtype() != Dtype::int32 || (options.shift > 0) != shifts.defined() ||
+      (shifts.defined() && (shifts.shape() != Shape{n, 2} || shifts.dtype() != Dtype::int32))) {
+    throw ShapeError(fmt::format("DataLoader: expected rows int32 [n]{}, got {}{}",
+                                 options.shift > 0 ? " and shifts int32 [n, 2]" : "", describe("rows", rows),
+                                 shifts.defined() ? " and " + describe("shifts", shifts) : ""));
+  }
+  Batch batch{empty(x.shape().with(0, n), {options.dtype, options.device}), empty({n}, {Dtype::int32, options.device})};
   if (x.dtype() == Dtype::uint8) {
-    GatherImages gather{x, rows, {}, batch.x, 1.0 / 255};
+    GatherImages gather{x, rows, shifts, batch.x, 1.0 / 255};
     if (x.rank() != 4) {  // rows of any shape are images of one column
       gather.images.dims = {x.dim(0), x.numel() / x.dim(0), 1, 1};
       gather.y.dims = gather.images.dims.with(0, n);
     }
-    if (options.shift > 0) gather.shifts = rows_of(plan->shifts, first, n);
     launch(gather);
   } else {
     launch(GatherRows{x, rows, batch.x});
@@ -163,6 +167,13 @@ Batch DataLoader::State::make(int64_t epoch, int64_t index) {
   launch(GatherRows{y, rows, batch.y});
   batch.x.set_mostly_zero(mostly_zero);
   return batch;
+}
+
+Batch DataLoader::State::make(int64_t epoch, int64_t index) {
+  const Rows taken = rows(epoch, index);
+  const int64_t n = static_cast<int64_t>(taken.rows.size());
+  return gather(Tensor::from(taken.rows, {n}, options.device),
+                taken.shifts.empty() ? Tensor() : Tensor::from(taken.shifts, {n, 2}, options.device));
 }
 
 DataLoader::DataLoader(Dataset data, DataLoaderOptions options) : state_(new State) {
@@ -184,6 +195,8 @@ const Dataset& DataLoader::data() const { return state_->data; }
 int64_t DataLoader::epoch() const { return state_->next_epoch; }
 std::vector<int32_t> DataLoader::order(int64_t epoch) const { return state_->order(epoch); }
 Batch DataLoader::batch(int64_t epoch, int64_t index) const { return state_->make(epoch, index); }
+DataLoader::Rows DataLoader::rows(int64_t epoch, int64_t index) const { return state_->rows(epoch, index); }
+Batch DataLoader::gather(const Tensor& rows, const Tensor& shifts) const { return state_->gather(rows, shifts); }
 
 void DataLoader::set_epoch(int64_t epoch) {
   if (epoch < 0) throw ValueError(fmt::format("DataLoader: expected an epoch of at least 0, got {}", epoch));
@@ -193,7 +206,7 @@ void DataLoader::set_epoch(int64_t epoch) {
 DataLoader::Iterator DataLoader::begin() {
   State& state = *state_;
   const int64_t epoch = state.next_epoch++;
-  if (state.options.prefetch) {
+  if (state.options.prefetch && state.options.device.kind == Device::Kind::cpu) {  // a GPU works ahead by itself
     state.prefetched_epoch = epoch;
     try {
       state.prefetcher.emplace(state.batches(), [&state, epoch](int64_t index) {

@@ -17,7 +17,7 @@ LastBatch parse_last_batch(const std::string& name);  // throws ValueError listi
 struct DataLoaderOptions {
   int64_t batch_size = 128;
   bool shuffle = true;
-  uint64_t seed = 0;      // order of epoch e: stream "shuffle/e"; shifts: stream "augment/e"
+  uint64_t seed = 0;  // order of epoch e: stream "shuffle/e"; shifts: stream "augment/e"
   LastBatch last_batch = LastBatch::keep;
   int64_t shift = 0;      // random shifts of up to this many pixels each way (uint8 images [N, H, W, C])
   bool prefetch = false;  // make the next batch on a thread of its own, if one can be had
@@ -46,6 +46,14 @@ class DataLoader {
   int64_t epoch() const;  // the one that begin() will start next
   // Batch `index` of `epoch`, made here and now: for callers that walk by step.
   Batch batch(int64_t epoch, int64_t index) const;
+  // What batch() does, in two halves: which rows of data().x batch `index` takes, int32 [n], and how their images move,
+  // int32 [n, 2] {down, right} (empty without shifts), on the host; and the batch of such rows, whose tensors are on
+  // the loader's device. A compiled step takes rows and shifts as inputs and gathers.
+  struct Rows {
+    std::vector<int32_t> rows, shifts;
+  };
+  Rows rows(int64_t epoch, int64_t index) const;
+  Batch gather(const Tensor& rows, const Tensor& shifts = {}) const;
   // The rows of data().x that an epoch serves, in order; their hash proves two runs saw the same batches.
   std::vector<int32_t> order(int64_t epoch) const;
 

@@ -27,9 +27,7 @@ Adam::Adam(const char* name, const std::vector<ParameterGroup>& groups, AdamOpti
   }
 }
 
-void Adam::update(Slot& slot, const Tensor& grad) {
-  launch(AdamStep{grad, slot.hyper, slot.steps, slot.parameter, slot.state1, slot.state2, decoupled_});
-}
+void Adam::update(const Moved& m) { launch(AdamStep{m.g, m.hyper, m.steps, m.p, m.state1, m.state2, decoupled_}); }
 
 std::array<double, 5> Adam::hyper(const Slot& slot) const {
   return {lr() * slot.lr_scale, options_.beta1, options_.beta2, options_.eps, slot.weight_decay};

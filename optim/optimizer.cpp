@@ -69,28 +69,58 @@ void Optimizer::set_lr(double lr) {
   check_not_negative(name_, "lr", lr);
   refuse_to_record("sets the learning rate, which a replay would not do again; set it between steps");
   lr_ = lr;
-  for (Slot& slot : slots_) {
-    if (slot.hyper.defined()) write_hyper(slot);
-  }
+  write_hypers();
 }
 
 int64_t Optimizer::steps() const { return static_cast<int64_t>(steps_.item()); }
 
 void Optimizer::step() {
-  for (Slot& slot : slots_) {  // whatever can fail, before anything moves
-    const Tensor grad = slot.parameter.grad();
+  std::vector<size_t> moving;
+  for (size_t i = 0; i < slots_.size(); ++i) {  // whatever can fail, before anything moves
+    const Tensor grad = slots_[i].parameter.grad();
     if (!grad.defined()) continue;
-    check_gradient(slot, grad);
-    prepare(slot);
+    check_gradient(slots_[i], grad);
+    prepare(slots_[i]);
+    moving.push_back(i);
   }
-  steps_.increment();
+  if (written_.empty()) {
+    const Unrecorded once;
+    write_hypers();
+  }
+  bool counted = false;
+  while (!moving.empty()) {
+    const Tensor first = slots_[moving[0]].parameter;
+    Moved moved;
+    Count counters;
+    std::vector<size_t> others;
+    for (const size_t i : moving) {
+      Slot& slot = slots_[i];
+      if (slot.parameter.dtype() != first.dtype() || !(slot.parameter.device() == first.device())) {
+        others.push_back(i);
+        continue;
+      }
+      counters.n.push_back(slot.steps);
+      moved.g.push_back(slot.parameter.grad());
+      moved.hyper.push_back(hyper_of(i));
+      moved.steps.push_back(slot.steps);
+      moved.p.push_back(slot.parameter);
+      moved.state1.push_back(slot.state1);
+      moved.state2.push_back(slot.state2);
+    }
+    moving.swap(others);
+    if (!counted && steps_.device() == first.device()) {
+      counters.n.push_back(steps_);
+      counted = true;
+    }
+    launch(counters);
+    update(moved);
+  }
   for (Slot& slot : slots_) {
-    const Tensor grad = slot.parameter.grad();
-    if (!grad.defined()) continue;
-    slot.steps.increment();
-    update(slot, grad);
+    if (!slot.parameter.grad().defined()) continue;
     slot.parameter.bump_version();
+    slot.steps.bump_version();
   }
+  counted ? steps_.bump_version() : steps_.increment();
 }
 
 void Optimizer::check_gradient(const Slot& slot, const Tensor& grad) const {
@@ -106,7 +136,7 @@ void Optimizer::check_gradient(const Slot& slot, const Tensor& grad) const {
 }
 
 // Zeros in the first step; later the state follows where the parameter went (to(device), to(dtype)).
-void Optimizer::prepare(Slot& slot) const {
+void Optimizer::prepare(Slot& slot) {
   const Unrecorded once;
   const Tensor& p = slot.parameter;
   for (int i = 0; i < states_; ++i) {
@@ -117,22 +147,35 @@ void Optimizer::prepare(Slot& slot) const {
       state = state.to(p.device()).to(p.dtype());
     }
   }
-  if (slot.hyper.defined() && slot.hyper.device() == p.device()) return;
-  slot.hyper = empty({static_cast<int64_t>(slot.written.size())}, {Dtype::float64, p.device()});
-  slot.steps = slot.steps.defined() ? slot.steps.to(p.device()) : zeros({}, {Dtype::int64, p.device()});
-  slot.written.fill(std::nan(""));  // equal to nothing
-  write_hyper(slot);
+  if (!slot.steps.defined()) slot.steps = zeros({}, {Dtype::int64, p.device()});
+  if (!(slot.steps.device() == p.device())) slot.steps = slot.steps.to(p.device());
+  if (!(steps_.device() == p.device())) steps_ = steps_.to(p.device());
+  const bool known =
+      std::any_of(hypers_.begin(), hypers_.end(), [&](const Hypers& h) { return h.device == p.device(); });
+  if (known) return;
+  hypers_.push_back({p.device(), empty({static_cast<int64_t>(slots_.size()), 5}, {Dtype::float64, p.device()})});
+  written_.clear();
 }
 
-void Optimizer::write_hyper(Slot& slot) const {
-  const std::array<double, 5> values = hyper(slot);
-  if (values == slot.written) return;
-  if (slot.hyper.device().kind == Device::Kind::cpu) {
-    std::copy(values.begin(), values.end(), slot.hyper.mutable_data<double>());
-  } else {
-    slot.hyper.copy_from(Tensor::from(std::span<const double>(values), slot.hyper.shape()));
+View Optimizer::hyper_of(size_t slot) const {
+  const Device device = slots_[slot].parameter.device();
+  const auto found = std::find_if(hypers_.begin(), hypers_.end(), [&](const Hypers& h) { return h.device == device; });
+  View view = found->values;
+  view.data = view.as<double>() + 5 * slot;
+  view.dims = {5};
+  return view;
+}
+
+// Where they changed: one copy a device.
+void Optimizer::write_hypers() {
+  std::vector<double> values;
+  for (const Slot& slot : slots_) {
+    const std::array<double, 5> of_slot = hyper(slot);
+    values.insert(values.end(), of_slot.begin(), of_slot.end());
   }
-  slot.written = values;
+  if (values == written_) return;
+  for (Hypers& h : hypers_) h.values.copy_from(Tensor::from(values, h.values.shape()));
+  if (!hypers_.empty()) written_ = std::move(values);
 }
 
 std::string Optimizer::lr_text() const { return fmt::format("lr {}", lr_); }

@@ -35,7 +35,7 @@ class Optimizer {
   void step();
   double lr() const { return lr_; }
   void set_lr(double lr);  // finite, >= 0
-  int64_t steps() const;  // that step() took
+  int64_t steps() const;   // that step() took
   // "SGD(lr 0.1, momentum 0.9, weight decay 0.0001 on weights)": what differs from plain.
   virtual std::string to_string() const = 0;
 
@@ -45,32 +45,44 @@ class Optimizer {
     std::string name;
     Tensor parameter;
     double lr_scale, weight_decay;
-    Tensor state1, state2;            // empty until the first step, or never used
-    Tensor hyper{}, steps{};          // float64 and int64, see kernels.h: a compiled step reads them anew each time
-    std::array<double, 5> written{};  // what hyper holds
+    Tensor state1, state2;  // empty until the first step, or never used
+    Tensor steps{};         // int64, see kernels.h: a compiled step reads it anew each time
+  };
+  // Slots that move together, of one dtype on one device: what a kernel call is made of.
+  struct Moved {
+    Ins g, hyper, steps;
+    InOuts p, state1, state2;
   };
   // `states`: how many tensors like the parameter it keeps for each, 0 to 2.
   Optimizer(const char* name, const std::vector<ParameterGroup>& groups, double lr, double weight_decay, Decay decay,
             int states);
 
-  // Launches the kernel that moves slot.parameter.
-  virtual void update(Slot& slot, const Tensor& grad) = 0;
-  // What slot.hyper holds at the present lr.
+  // Launches the kernel.
+  virtual void update(const Moved& moved) = 0;
+  // The kernel's hyper for a slot at the present lr.
   virtual std::array<double, 5> hyper(const Slot& slot) const = 0;
   // "lr 0.1", and ", weight decay 0.1 on weights" if there is any.
   std::string lr_text() const;
   std::string decay_text() const;
 
  private:
+  // float64 [slots, 5] for the parameters of one device.
+  struct Hypers {
+    Device device;
+    Tensor values;
+  };
   void check_gradient(const Slot& slot, const Tensor& grad) const;
-  void prepare(Slot& slot) const;
-  void write_hyper(Slot& slot) const;
+  void prepare(Slot& slot);
+  View hyper_of(size_t slot) const;
+  void write_hypers();
   const char* name_;
   std::vector<Slot> slots_;
   double lr_, weight_decay_;
   Decay decay_;
   int states_;
   Tensor steps_;  // int64
+  std::vector<Hypers> hypers_;
+  std::vector<double> written_;  // what they hold; empty: not yet
 };
 
 struct SGDOptions {
@@ -86,7 +98,7 @@ class SGD : public Optimizer {
   std::string to_string() const override;
 
  protected:
-  void update(Slot& slot, const Tensor& grad) override;
+  void update(const Moved& moved) override;
   std::array<double, 5> hyper(const Slot& slot) const override;
 
  private:
@@ -106,7 +118,7 @@ class Adam : public Optimizer {
 
  protected:
   Adam(const char* name, const std::vector<ParameterGroup>& groups, AdamOptions options, bool decoupled);
-  void update(Slot& slot, const Tensor& grad) override;
+  void update(const Moved& moved) override;
   std::array<double, 5> hyper(const Slot& slot) const override;
 
  private:

@@ -12,8 +12,7 @@ SGD::SGD(std::vector<Parameter> parameters, SGDOptions options)
     : SGD(std::vector<ParameterGroup>{{std::move(parameters)}}, options) {}
 
 SGD::SGD(const std::vector<ParameterGroup>& groups, SGDOptions options)
-    : Optimizer("SGD", groups, options.lr, options.weight_decay, options.decay,
-                options.momentum != 0 ? 1 : 0),
+    : Optimizer("SGD", groups, options.lr, options.weight_decay, options.decay, options.momentum != 0 ? 1 : 0),
       options_(options) {
   if (!(options.momentum >= 0) || !std::isfinite(options.momentum)) {
     throw ValueError(fmt::format("SGD: expected a finite momentum >= 0, got {}", options.momentum));
@@ -27,9 +26,7 @@ SGD::SGD(const std::vector<ParameterGroup>& groups, SGDOptions options)
   }
 }
 
-void SGD::update(Slot& slot, const Tensor& grad) {
-  launch(SgdStep{grad, slot.hyper, slot.steps, slot.parameter, slot.state1, options_.nesterov});
-}
+void SGD::update(const Moved& m) { launch(SgdStep{m.g, m.hyper, m.steps, m.p, m.state1, options_.nesterov}); }
 
 std::array<double, 5> SGD::hyper(const Slot& slot) const {
   return {lr() * slot.lr_scale, options_.momentum, slot.weight_decay, options_.dampening};

@@ -75,8 +75,8 @@ double error(const Tensor& got, const Tensor& want) {
 // Every algorithm, with edges of all kinds.
 std::vector<Layer> some_layers() {
   return {
-      {{5, 13, 14, 33}, 17, {3, 1, 1, 1}},  {{5, 7, 7, 64}, 64, {3, 2, 1, 1}},  {{3, 9, 28, 1}, 32, {3, 1, 1, 1}},
-      {{5, 14, 14, 32}, 64, {3, 1, 0, 1}},  {{3, 9, 8, 3}, 6, {5, 1, 2, 1}},    {{4, 6, 6, 16}, 16, {1, 1, 0, 1}},
+      {{5, 13, 14, 33}, 17, {3, 1, 1, 1}},  {{5, 7, 7, 64}, 64, {3, 2, 1, 1}},    {{3, 9, 28, 1}, 32, {3, 1, 1, 1}},
+      {{5, 14, 14, 32}, 64, {3, 1, 0, 1}},  {{3, 9, 8, 3}, 6, {5, 1, 2, 1}},      {{4, 6, 6, 16}, 16, {1, 1, 0, 1}},
       {{3, 8, 7, 16}, 18, {3, 1, 1, 1}, 2}, {{2, 9, 9, 4}, 8, {3, 1, 2, {2, 1}}},
   };
 }
@@ -127,16 +127,21 @@ TEST_CASE("A convolution's prologue gives the bytes of the separate calls", "[op
         for (const bool relu : {false, true}) {
           INFO(layer.name() << (normalize ? ", batch norm" : "") << (relu ? ", relu" : ""));
           Tensor z = empty_like(separate.x);
-          if (normalize) launch(BnApply{joined.x, mean, rstd, gamma, beta, z, 3});
-          else z = joined.x;
+          if (normalize)
+            launch(BnApply{joined.x, mean, rstd, gamma, beta, z, 3});
+          else
+            z = joined.x;
           separate.x = empty_like(z);
-          if (relu) launch(Unary{z, separate.x, UnaryOp::relu});
-          else separate.x = z;
+          if (relu)
+            launch(Unary{z, separate.x, UnaryOp::relu});
+          else
+            separate.x = z;
           separate.run();
           const Tensor m = normalize ? mean : none, r = normalize ? rstd : none;
           const Tensor g = normalize ? gamma : none, b = normalize ? beta : none;
-          launch(Conv{joined.x, joined.w, joined.b, joined.y, layer.window, layer.groups, m, r, g, b, relu});
-          launch(ConvDw{joined.dy, joined.x, joined.dw, layer.window, layer.groups, m, r, g, b, relu});
+          launch(
+              Conv{joined.x, joined.w, joined.b, joined.y, layer.window, layer.groups, Math::fp32, m, r, g, b, relu});
+          launch(ConvDw{joined.dy, joined.x, joined.dw, layer.window, layer.groups, Math::fp32, m, r, g, b, relu});
           CHECK((bytes(joined.y) == bytes(separate.y)));
           CHECK((bytes(joined.dw) == bytes(separate.dw)));
         }
@@ -183,8 +188,9 @@ TEST_CASE("Packed weights change no byte of a convolution", "[ops]") {
       return packed;
     };
     Tensor y = empty_like(plain.y), dx = empty_like(plain.dx);
-    launch(Conv{plain.x, plain.w, plain.b, y, layer.window, layer.groups, {}, {}, {}, {}, false, pack(false)});
-    launch(ConvDx{plain.dy, plain.w, dx, layer.window, layer.groups, pack(true)});
+    launch(
+        Conv{plain.x, plain.w, plain.b, y, layer.window, layer.groups, Math::fp32, {}, {}, {}, {}, false, pack(false)});
+    launch(ConvDx{plain.dy, plain.w, dx, layer.window, layer.groups, Math::fp32, pack(true)});
     CHECK((bytes(y) == bytes(plain.y)));
     CHECK((bytes(dx) == bytes(plain.dx)));
   }

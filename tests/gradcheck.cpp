@@ -27,10 +27,10 @@ double objective(const Function& f, const std::vector<Tensor>& inputs) {
 // d objective / d inputs[which][i], to fourth order in the step.
 double difference(const Function& f, std::vector<Tensor> inputs, size_t which, size_t i) {
   auto moved = [&](double step) {
-    Tensor x = inputs[which].detach().clone();
-    x.mutable_data<double>()[i] += step;
+    std::vector<double> x = inputs[which].to_vector<double>();
+    x[i] += step;
     std::vector<Tensor> other = inputs;
-    other[which] = x;
+    other[which] = Tensor::from(x, inputs[which].shape(), inputs[which].device());
     return objective(f, other);
   };
   return (8 * (moved(kStep) - moved(-kStep)) - (moved(2 * kStep) - moved(-2 * kStep))) / (12 * kStep);
@@ -44,7 +44,7 @@ Tensor probe(const Tensor& y) {
     double& value = v.mutable_data<double>()[i];
     value = std::copysign(0.5 + std::fabs(value), value);
   }
-  return v.to(y.dtype());
+  return v.to(y.dtype()).to(y.device());
 }
 
 std::vector<Tensor> gradients(const Function& f, const std::vector<Tensor>& inputs) {

@@ -10,6 +10,7 @@
 #include <iostream>
 
 #include "catch.hpp"
+#include "tandem/core/cuda.h"
 #include "tandem/core/error.h"
 #include "tandem/core/random.h"
 #include "tandem/data/mnist.h"
@@ -25,9 +26,18 @@ std::optional<std::string> require_mnist() {
   return std::nullopt;
 }
 
+Device test_device() {
+  static const Device device = [] {
+    const char* name = std::getenv("TANDEM_TEST_DEVICE");
+    return Device::parse(name && *name ? name : "cpu");
+  }();
+  return device;
+}
+
 std::string error_of(const std::function<void()>& f) {
   try {
     f();
+    if (test_device().kind == Device::Kind::cuda) cuda::synchronize(test_device());
   } catch (const Error& error) {
     return error.what();
   }
@@ -38,7 +48,8 @@ std::string error_of(const std::function<void()>& f) {
 std::vector<double> values(const Tensor& x) { return x.to(Dtype::float64).to_vector<double>(); }
 
 std::vector<uint8_t> bytes(const Tensor& x) {
-  const View view = x;
+  const Tensor host = x.detach().to(Device::cpu());
+  const View view = host;
   std::vector<uint8_t> out(static_cast<size_t>(x.numel() * size_of(x.dtype())));
   if (!out.empty()) std::memcpy(out.data(), view.data, out.size());
   return out;

@@ -15,10 +15,14 @@ namespace tandem::test {
 // understands, if there is none; then the test returns. With CI=true the test fails instead.
 std::optional<std::string> require_mnist();
 
+// Where the tests of ops and of training put their tensors: the CPU, or what $TANDEM_TEST_DEVICE names. In programs
+// linked with the emulated GPU that is "cuda".
+Device test_device();
+
 // The message of the tandem::Error that `f` throws; fails the test if it throws nothing or something else.
 std::string error_of(const std::function<void()>& f);
 
-// The elements as float64 (from any dtype), and as raw bytes.
+// The elements as float64 (from any dtype), and as raw bytes, from any device.
 std::vector<double> values(const Tensor& x);
 std::vector<uint8_t> bytes(const Tensor& x);
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "helpers.h"
 #include "tandem/core/random.h"
 
 namespace tandem::test {
@@ -29,7 +30,7 @@ Tensors make_inputs(const OpInputs& operands, Dtype dtype, uint64_t seed) {
       continue;
     }
     const bool is_index = operand.kind == OpInput::Kind::index;
-    tensors.push_back(Tensor::from(values, operand.shape).to(is_index ? Dtype::int32 : dtype));
+    tensors.push_back(Tensor::from(values, operand.shape).to(is_index ? Dtype::int32 : dtype).to(test_device()));
     tensors.back().set_requires_grad(operand.kind == OpInput::Kind::differentiable);
   }
   return tensors;

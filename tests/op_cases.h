@@ -42,7 +42,7 @@ struct OpCase {
 struct OpError {
   std::string name;                 // "matmul, inner extents differ"
   std::function<void(Dtype)> call;  // must throw
-  std::string text;                 // the whole message; "{dtype}" stands for the dtype's name
+  std::string text;                 // the whole message; "{dtype}" and "{device}" stand for their names
 };
 
 // The operands of one call. Floating values are all different within a call, at least (high - low) / n apart

@@ -1,4 +1,5 @@
 // The op table: softmax, cross-entropy, dropout.
+#include "helpers.h"
 #include "op_cases.h"
 #include "tandem/core/scalar_math.h"
 
@@ -30,7 +31,7 @@ OpCase cross_entropy_case(const std::string& what, const CrossEntropyOptions& op
 
 // The documented mask: element i is dropped where word i % 4 of Philox(key, counter i / 4, call) is below p 2^32.
 OpCase dropout_case(const std::string& what, double p) {
-  auto call = [] { return full({}, 3, {.dtype = Dtype::int64}); };
+  auto call = [] { return full({}, 3, {.dtype = Dtype::int64, .device = test_device()}); };
   return {.name = "dropout, " + what,
           .samples = {{{{4, 5}}}, {{{0, 2}}}, {{{}}}},
           .large = {{{130, 517}}},

@@ -2,6 +2,7 @@
 // statistics: batch_norm_test.cpp.
 #include <cmath>
 
+#include "helpers.h"
 #include "op_cases.h"
 
 namespace tandem::test {
@@ -29,7 +30,7 @@ OpInputs operands(const Setting& s, const Shape& x) {
 // Training moves the statistics it is given: each call gets copies.
 RunningStats copies(const Tensors& t) {
   if (!t[3].defined()) return {};
-  return {t[3].clone(), t[4].clone(), zeros({}, {.dtype = Dtype::int64}), {}};
+  return {t[3].clone(), t[4].clone(), zeros({}, {.dtype = Dtype::int64, .device = test_device()}), {}};
 }
 
 OpCase batch_norm_case(const Setting& s) {
@@ -58,7 +59,7 @@ OpCase masked_case(const std::string& what, const Shape& x, int axis, const Shap
     const Shape positions = shape.without(shape.axis(axis, "test"));
     std::vector<uint8_t> mask;
     for (int64_t i = 0; i < positions.numel(); ++i) mask.push_back(counts(i));
-    return Tensor::from(mask, positions);
+    return Tensor::from(mask, positions, test_device());
   };
   const auto reference = [axis](const Arrays& a) {
     const int c_axis = a[0].shape.axis(axis, "test");

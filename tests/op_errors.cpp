@@ -1,6 +1,7 @@
 // The op table: what each op refuses, word for word.
 #include <cmath>
 
+#include "helpers.h"
 #include "op_cases.h"
 
 // clang-format off: one entry of the table reads as name, call, text.
@@ -9,7 +10,7 @@ namespace {
 
 using Rows = std::vector<OpError>;
 
-Tensor of(const Shape& shape, Dtype dtype) { return ones(shape, {.dtype = dtype}); }
+Tensor of(const Shape& shape, Dtype dtype) { return ones(shape, {.dtype = dtype, .device = test_device()}); }
 
 // An op that only computes with floating numbers, given int32; `says` where the message names another op.
 OpError floating_only(const std::string& op, Tensor (*f)(const Tensor&), const Shape& shape,
@@ -45,7 +46,7 @@ Rows dtype_errors() {
       floating_only("log_softmax", [](const Tensor& x) { return log_softmax(x); }, {3, 2}),
       floating_only("cross_entropy", [](const Tensor& x) { return cross_entropy(x, x); }, {3, 2}, "logits"),
       floating_only("dropout",
-                    [](const Tensor& x) { return dropout(x, 0.5, 1, zeros({}, {.dtype = Dtype::int64})); }, {3}),
+                    [](const Tensor& x) { return dropout(x, 0.5, 1, zeros({}, {.dtype = Dtype::int64, .device = test_device()})); }, {3}),
   };
   using Binary = Tensor (*)(const Tensor&, const Tensor&);
   for (auto [op, f] : {std::pair<std::string, Binary>{"add", add}, {"sub", sub}, {"mul", mul}, {"div", div},
@@ -88,13 +89,13 @@ Rows shape_errors() {
       {"concat, extents", [](Dtype t) { concat({of({2, 3}, t), of({2, 4}, t)}); },
        "concat: expected equal extents but for axis 0, got [2, 3] and [2, 4]"},
       {"concat, dtypes", [](Dtype) { concat({of({2}, Dtype::float32), of({2}, Dtype::int32)}); },
-       "concat: expected one dtype and device, got float32 on cpu and int32 on cpu"},
+       "concat: expected one dtype and device, got float32 on {device} and int32 on {device}"},
       {"slice, beyond", [](Dtype t) { slice(of({2, 3}, t), 1, 2, 4); },
        "slice: expected 0 <= begin <= end <= 3 on axis 1 of x[2, 3], got [2, 4)"},
       {"slice, backwards", [](Dtype t) { slice(of({2, 3}, t), -1, 2, 1); },
        "slice: expected 0 <= begin <= end <= 3 on axis 1 of x[2, 3], got [2, 1)"},
-      {"gather_rows, row", [](Dtype t) { gather_rows(of({2, 3}, t), Tensor::from(std::vector<int32_t>{1, 2}, {2})); },
-       "gather_rows: expected rows in [0, 2) of x[2, 3], got 2"},
+      {"gather_rows, row", [](Dtype t) { gather_rows(of({2, 3}, t), Tensor::from(std::vector<int32_t>{1, 2}, {2}, test_device())); },
+       "gather_rows: expected rows in [0, 2) of x, got 2"},
       {"gather_rows, index dtype", [](Dtype t) { gather_rows(of({2, 3}, t), of({2}, t)); },
        "gather_rows: expected index of int32, got index[2] of {dtype}; convert it with to()"},
       {"gather_rows, index rank", [](Dtype t) { gather_rows(of({2, 3}, t), of({2, 1}, Dtype::int32)); },
@@ -209,7 +210,7 @@ Rows norm_errors() {
       {"batch_norm, mask", [](Dtype t) { batch_norm(of({4, 5, 3}, t), {}, {}, {}, {}, of({4, 3}, t)); },
        "batch_norm: expected mask[4, 5] for x[4, 5, 3], got mask[4, 3]"},
       {"batch_norm, one value in the mask",
-       [](Dtype t) { batch_norm(of({3, 2}, t), {}, {}, {}, {}, Tensor::from(std::vector<uint8_t>{0, 1, 0}, {3})); },
+       [](Dtype t) { batch_norm(of({3, 2}, t), {}, {}, {}, {}, Tensor::from(std::vector<uint8_t>{0, 1, 0}, {3}, test_device())); },
        "batch_norm: training needs at least 2 values per channel, x[3, 2] has 1 in the mask; use a larger batch or "
        "eval(). Nothing was updated."},
       {"layer_norm, axes", [](Dtype t) { layer_norm(of({4, 3}, t), {4}); },
@@ -243,8 +244,8 @@ Rows norm_errors() {
 }
 
 Rows loss_errors() {
-  const auto labels = [](const Shape& shape) { return zeros(shape, {.dtype = Dtype::int32}); };
-  const auto count = [](const Shape& shape) { return zeros(shape, {.dtype = Dtype::int64}); };
+  const auto labels = [](const Shape& shape) { return zeros(shape, {.dtype = Dtype::int32, .device = test_device()}); };
+  const auto count = [](const Shape& shape) { return zeros(shape, {.dtype = Dtype::int64, .device = test_device()}); };
   return {
       {"softmax, axis", [](Dtype t) { softmax(of({2, 3}, t), 2); },
        "softmax: expected an axis in [-2, 2), got 2 for x[2, 3]"},
@@ -257,10 +258,10 @@ Rows loss_errors() {
       {"cross_entropy, rank", [=](Dtype t) { cross_entropy(of({4, 3, 1}, t), labels({4})); },
        "cross_entropy: expected logits[N, C] and labels[N], got logits[4, 3, 1] and labels[4]"},
       {"cross_entropy, label",
-       [](Dtype t) { cross_entropy(of({2, 3}, t), Tensor::from(std::vector<int32_t>{2, 3}, {2})); },
+       [](Dtype t) { cross_entropy(of({2, 3}, t), Tensor::from(std::vector<int32_t>{2, 3}, {2}, test_device())); },
        "cross_entropy: expected labels in [0, 3), got 3"},
       {"cross_entropy, negative label",
-       [](Dtype t) { cross_entropy(of({2, 3}, t), Tensor::from(std::vector<int32_t>{-1, 0}, {2})); },
+       [](Dtype t) { cross_entropy(of({2, 3}, t), Tensor::from(std::vector<int32_t>{-1, 0}, {2}, test_device())); },
        "cross_entropy: expected labels in [0, 3), got -1"},
       {"cross_entropy, smoothing",
        [=](Dtype t) { cross_entropy(of({4, 3}, t), labels({4}), {.label_smoothing = 1.5}); },

@@ -178,8 +178,8 @@ TEST_CASE("The plans of the reference networks hold as many calls, fusions and b
     int64_t kib;
   };
   const Row rows[] = {
-      {"w1", true, 68, 62, 3, 0, 414},   {"w1", false, 47, 47, 0, 0, 413},    {"w2", true, 68, 62, 3, 0, 2476},
-      {"w2", false, 47, 47, 0, 0, 2474}, {"w3", true, 112, 109, 5, 3, 21887}, {"w3", false, 73, 78, 0, 3, 15934},
+      {"w1", true, 47, 41, 3, 0, 414},   {"w1", false, 32, 32, 0, 0, 413},  {"w2", true, 47, 41, 3, 0, 2476},
+      {"w2", false, 32, 32, 0, 0, 2474}, {"w3", true, 79, 76, 5, 3, 21887}, {"w3", false, 50, 55, 0, 3, 15934},
   };
   for (const Row& row : rows) {
     INFO(row.name << " bn " << row.bn);

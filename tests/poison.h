@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "tandem/core/cuda.h"
 #include "tandem/core/dispatch.h"
 
 namespace tandem::test {
@@ -24,8 +25,7 @@ class PoisonOutputs : public LaunchObserver {
   void operand(const View& view, Use use) override {
     const size_t size = static_cast<size_t>(view.dims.numel() * size_of(view.dtype));
     if (use == Use::in || use == Use::rows_in) {
-      const auto* begin = view.as<uint8_t>();
-      inputs_.push_back({begin, {begin, begin + size}});
+      inputs_.push_back({view, bytes_of(view, size)});
     } else if (use != Use::inout) {
       fill(view, size);
     }
@@ -39,12 +39,25 @@ class PoisonOutputs : public LaunchObserver {
 
  private:
   struct Input {
-    const uint8_t* data;
+    View view;
     std::vector<uint8_t> before;
   };
 
+  static bool on_gpu(const View& view) { return view.device.kind == Device::Kind::cuda; }
+  static std::vector<uint8_t> bytes_of(const View& view, size_t size) {
+    std::vector<uint8_t> bytes(size);
+    if (on_gpu(view)) {
+      cuda::copy(bytes.data(), {}, view.data, view.device, size);
+    } else if (size > 0) {
+      std::memcpy(bytes.data(), view.data, size);
+    }
+    return bytes;
+  }
+
   static void fill(const View& view, size_t size) {
-    if (view.dtype == Dtype::float32)
+    if (on_gpu(view))
+      cuda::fill_bytes(view.data, view.device, is_floating(view.dtype) ? 0xff : 0x5a, size);
+    else if (view.dtype == Dtype::float32)
       std::fill_n(view.as<float>(), view.dims.numel(), std::nanf(""));
     else if (view.dtype == Dtype::float64)
       std::fill_n(view.as<double>(), view.dims.numel(), std::nan(""));
@@ -55,9 +68,7 @@ class PoisonOutputs : public LaunchObserver {
   // The blocks of the last call's inputs: alive, or free in the pool and not yet written by anyone else.
   void compare_inputs() {
     for (const Input& input : inputs_) {
-      if (changed_.empty() && !input.before.empty() &&
-          std::memcmp(input.data, input.before.data(), input.before.size()) != 0)
-        changed_ = kernel_;
+      if (changed_.empty() && bytes_of(input.view, input.before.size()) != input.before) changed_ = kernel_;
     }
     inputs_.clear();
   }

@@ -1,12 +1,7 @@
 #include "tandem/core/cpu/batch_norm.h"
 
-namespace tandem::TANDEM_CPU_PATH {
+namespace tandem::TANDEM_BACKEND {
 namespace {
-
-// The mask's element for value i of x: the mask has no channels.
-[[gnu::always_inline]] inline int64_t mask_position(const Layout& l, int64_t i) {
-  return i / l.pixel() * l.inner + i % l.inner;
-}
 
 // mean and m2 [channels] of the values of rows [begin, end) whose mask is not 0; returns how many a channel has.
 template <class T>
@@ -264,10 +259,10 @@ void run(const BnGradApply& k) {
       if (!mask) return for_values<6>(l, table, dx, value);
       for_values<6>(
           l, table, dx, [=](int64_t i, const Constants<P>& at) __attribute__((always_inline)) {
-            return mask[mask_position(l, i)] != 0 ? value(i, at) : scaled(i, at);
+            return mask[l.mask_position(i)] != 0 ? value(i, at) : scaled(i, at);
           });
     });
   });
 }
 
-}  // namespace tandem::TANDEM_CPU_PATH
+}  // namespace tandem::TANDEM_BACKEND

@@ -6,21 +6,7 @@
 
 #include "tandem/core/cpu/simd.h"
 
-namespace tandem::TANDEM_CPU_PATH {
-
-// x as [rows, pre, channels, inner]. A pixel is one (row, pre): value i of its channel c is
-// x[(pixel * channels + c) * inner + i].
-struct Layout {
-  int64_t rows, pre, channels, inner;
-
-  Layout(const Shape& x, int axis) : rows(x[0]) {
-    const AxisView view = along(x, axis);
-    channels = view.extent;
-    pre = rows > 0 ? view.outer / rows : 0;
-    inner = view.inner;
-  }
-  int64_t pixel() const { return channels * inner; }
-};
+namespace tandem::TANDEM_BACKEND {
 
 // ---- constants of a channel ---------------------------------------------------------------------------------
 
@@ -38,16 +24,9 @@ struct Constants {
 // say in it, so that the slices of a batch decide alike.
 inline bool bn_fits_float(const double* mean, const double* rstd, int64_t channels) {
   int64_t fitting = 0;
-  for (int64_t c = 0; c < channels; ++c) {
-    fitting += (__builtin_fabs(mean[c]) < 1e30) & (rstd[c] > 1e-12) & (rstd[c] < 1e12);
-  }
+  for (int64_t c = 0; c < channels; ++c) fitting += bn_fits_float(mean[c], rstd[c]);
   return fitting == channels;
 }
-
-// With so few values in a channel, what is left of their gradient once its mean and slope are taken away may be no
-// larger than float32's rounding errors (of two values almost nothing is left): so few are summed, and their gradient
-// is computed, in float64.
-inline constexpr int64_t kFew = 32;
 
 // f(P{}) with the type that a call on tensors of T, whose channels have n values, computes in.
 template <class T, class F>
@@ -332,4 +311,4 @@ template <class T, class P>
   return static_cast<T>(scalar::bn_grad(static_cast<P>(dy), static_cast<P>(x), scale<P>(at), at[4], at[5]));
 }
 
-}  // namespace tandem::TANDEM_CPU_PATH
+}  // namespace tandem::TANDEM_BACKEND

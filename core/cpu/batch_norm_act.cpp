@@ -1,16 +1,8 @@
 // Batch norm with its activation in one pass: the same values, never stored in between.
 #include "tandem/core/cpu/batch_norm.h"
 
-namespace tandem::TANDEM_CPU_PATH {
+namespace tandem::TANDEM_BACKEND {
 namespace {
-
-// f(Constant<act>{}) for the activations that may follow.
-template <class F>
-void for_act(UnaryOp act, const F& f) {
-  if (act == UnaryOp::relu) return f(Constant<UnaryOp::relu>{});
-  if (act == UnaryOp::sigmoid) return f(Constant<UnaryOp::sigmoid>{});
-  f(Constant<UnaryOp::tanh>{});
-}
 
 template <UnaryOp act, class T, class P>
 [[gnu::always_inline]] inline T act_value(T x, const Constants<P>& at) {
@@ -78,4 +70,4 @@ void run(const BnActGradApply& k) {
   });
 }
 
-}  // namespace tandem::TANDEM_CPU_PATH
+}  // namespace tandem::TANDEM_BACKEND

@@ -6,7 +6,7 @@
 #include "tandem/core/cpu/im2col.h"
 #include "tandem/core/cpu/winograd.h"
 
-namespace tandem::TANDEM_CPU_PATH {
+namespace tandem::TANDEM_BACKEND {
 namespace {
 
 // Windows at the end of an odd extent of y look one pixel further in Winograd's algorithm.
@@ -14,33 +14,6 @@ Frame even(Frame frame, int64_t h, int64_t w) {
   frame.h += h % 2;
   frame.w += w % 2;
   return frame;
-}
-
-// ---- the input's gradient ----------------------------------------------------------------------------------
-// The pixels of dx that lie `stride` apart all see the same places of the kernel: they are a convolution of dy with
-// stride 1 and those places, turned. Along one axis of dx, phase f: pixels f + q * stride, q < count, see the pixels
-// begin + q + j, j < taps, of dy through the kernel's places last - j * stride.
-struct Phase {
-  int64_t first, stride, count, begin, taps, last;
-
-  Phase(int64_t f, int64_t kernel, int64_t stride_, int64_t padding, int64_t extent) : first(f), stride(stride_) {
-    const int64_t place = (f + padding) % stride;
-    count = f < extent ? (extent - 1 - f) / stride + 1 : 0;
-    taps = place < kernel ? (kernel - 1 - place) / stride + 1 : 0;
-    last = place + (taps - 1) * stride;
-    begin = (f + padding - place) / stride - (taps - 1);
-  }
-};
-
-// f(phase along H, phase along W) for all phases of an image of h x w pixels.
-template <class F>
-void for_phases(const Window& window, int64_t h, int64_t w, const F& f) {
-  for (int64_t i = 0; i < window.stride.h; ++i) {
-    for (int64_t j = 0; j < window.stride.w; ++j) {
-      f(Phase(i, window.kernel.h, window.stride.h, window.padding.h, h),
-        Phase(j, window.kernel.w, window.stride.w, window.padding.w, w));
-    }
-  }
 }
 
 // All of dy that any phase sees.
@@ -75,7 +48,7 @@ void pack(const float* w, const Shape& dims, const Window& window, bool turned, 
   }
   for_phases(window, 1, 1, [&](const Phase& ph, const Phase& pw) {
     packed = pack_blocks(ph.taps * pw.taps * out, in, 1, packed, [&](int64_t k) {
-      const int64_t tap = k / out, ky = ph.last - tap / pw.taps * ph.stride, kx = pw.last - tap % pw.taps * pw.stride;
+      const int64_t tap = k / out, ky = ph.last - tap / pw.taps * ph.step, kx = pw.last - tap % pw.taps * pw.step;
       return w + ((k % out * dims[1] + ky) * dims[2] + kx) * in;
     });
   });
@@ -210,4 +183,4 @@ void run(const ConvDw& k) {
   });
 }
 
-}  // namespace tandem::TANDEM_CPU_PATH
+}  // namespace tandem::TANDEM_BACKEND

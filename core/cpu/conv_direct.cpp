@@ -2,7 +2,7 @@
 
 #include "tandem/core/cpu/tile.h"
 
-namespace tandem::TANDEM_CPU_PATH {
+namespace tandem::TANDEM_BACKEND {
 namespace {
 
 // Where rows follow one another without a gap, an image is one long row.
@@ -160,4 +160,4 @@ void convolve_dw(Sliding s, const float* x, const float* dy, bool add, float* dw
   }
 }
 
-}  // namespace tandem::TANDEM_CPU_PATH
+}  // namespace tandem::TANDEM_BACKEND

@@ -4,7 +4,7 @@
 
 #include "tandem/core/cpu/simd.h"
 
-namespace tandem::TANDEM_CPU_PATH {
+namespace tandem::TANDEM_BACKEND {
 
 // y[n, i, j, o] reads the lines l of its window at x[n * x_image + i * x_row + j * x_pixel + l * x_line ..], `run`
 // values each, and lies at y[n * y_image + i * y_row + j * y_pixel + o].
@@ -43,4 +43,4 @@ void convolve(Sliding s, const float* x, const float* packed, const float* bias,
 // dw[o, l, t] = (add ? dw : 0) + sum over n, i, j of dy[n, i, j, o] * x's value t of line l. y_pixel is the channels.
 void convolve_dw(Sliding s, const float* x, const float* dy, bool add, float* dw);
 
-}  // namespace tandem::TANDEM_CPU_PATH
+}  // namespace tandem::TANDEM_BACKEND

@@ -5,9 +5,9 @@
 #include <cstring>
 
 #include "tandem/core/cpu/batch_norm.h"
-#include "tandem/core/cpu/window.h"
+#include "tandem/core/window.h"
 
-namespace tandem::TANDEM_CPU_PATH {
+namespace tandem::TANDEM_BACKEND {
 
 // What the values of x stand for: relu(batch_norm(x)), one of the two, or themselves. A value is the one that BnApply
 // and Unary would have written.
@@ -132,4 +132,4 @@ class Images {
   bool copied_;
 };
 
-}  // namespace tandem::TANDEM_CPU_PATH
+}  // namespace tandem::TANDEM_BACKEND

@@ -1,6 +1,6 @@
 #include "tandem/core/cpu/kernel.h"
 
-namespace tandem::TANDEM_CPU_PATH {
+namespace tandem::TANDEM_BACKEND {
 
 constexpr int64_t kBlock = 64;  // elements whose draws are made together, so that they vectorise
 
@@ -28,4 +28,4 @@ void run(const DropoutApply& k) {
   });
 }
 
-}  // namespace tandem::TANDEM_CPU_PATH
+}  // namespace tandem::TANDEM_BACKEND

@@ -1,7 +1,7 @@
 #include "tandem/core/cpu/kernel.h"
-#include "tandem/core/cpu/walk.h"
+#include "tandem/core/walk.h"
 
-namespace tandem::TANDEM_CPU_PATH {
+namespace tandem::TANDEM_BACKEND {
 
 void run(const Fill& k) {
   any_type(k.y.dtype, [&]<class T>(T) {
@@ -38,7 +38,9 @@ void run(const AddTo& k) {
   });
 }
 
-void run(const Count& k) { *k.n.as<int64_t>() += 1; }
+void run(const Count& k) {
+  for (int64_t i = 0; i < k.n.size(); ++i) *k.n[i].as<int64_t>() += 1;
+}
 
 void run(const Scale& k) {
   floating(k.x.dtype, [&]<class T>(T) {
@@ -113,4 +115,4 @@ void run(const Binary& k) {
       });
 }
 
-}  // namespace tandem::TANDEM_CPU_PATH
+}  // namespace tandem::TANDEM_BACKEND

@@ -3,7 +3,7 @@
 #include "tandem/core/cpu/tile.h"
 #include "tandem/core/cpu/transpose.h"
 
-namespace tandem::TANDEM_CPU_PATH {
+namespace tandem::TANDEM_BACKEND {
 namespace {
 
 // AVX-512 has 32 registers, for 24 sums and the operands; the others have 16, for 12.
@@ -135,4 +135,4 @@ void multiply(const Product& p) {
                [&](int64_t job) { run_job(p, part(rows, job % down, down), part(panels, job / down, across)); });
 }
 
-}  // namespace tandem::TANDEM_CPU_PATH
+}  // namespace tandem::TANDEM_BACKEND

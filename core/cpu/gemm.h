@@ -5,7 +5,7 @@
 
 #include "tandem/core/cpu/simd.h"
 
-namespace tandem::TANDEM_CPU_PATH {
+namespace tandem::TANDEM_BACKEND {
 
 // Element [i, j] is data[i * row + j * column]: a transposed matrix is the same elements with its steps exchanged.
 struct Matrix {
@@ -33,4 +33,4 @@ struct Panels {
 // Fills a panel with the first `columns` <= width columns of b, and with 0 up to a multiple of kLanes.
 void pack(const Matrix& b, int64_t columns, const Panels& panels, int64_t panel);
 
-}  // namespace tandem::TANDEM_CPU_PATH
+}  // namespace tandem::TANDEM_BACKEND

@@ -5,7 +5,7 @@
 #include "tandem/core/blas.h"
 #include "tandem/core/cpu/conv_image.h"
 
-namespace tandem::TANDEM_CPU_PATH {
+namespace tandem::TANDEM_BACKEND {
 namespace {
 
 struct ConvGeometry : Geometry {
@@ -177,4 +177,4 @@ void im2col(const ConvDw& k) {
   });
 }
 
-}  // namespace tandem::TANDEM_CPU_PATH
+}  // namespace tandem::TANDEM_BACKEND

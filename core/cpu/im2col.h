@@ -3,10 +3,10 @@
 
 #include "tandem/core/cpu/kernel.h"
 
-namespace tandem::TANDEM_CPU_PATH {
+namespace tandem::TANDEM_BACKEND {
 
 void im2col(const Conv& k);
 void im2col(const ConvDx& k);
 void im2col(const ConvDw& k);
 
-}  // namespace tandem::TANDEM_CPU_PATH
+}  // namespace tandem::TANDEM_BACKEND

@@ -3,7 +3,7 @@
 #include "tandem/core/cpu/kernel.h"
 #include "tandem/core/cpu/sparse.h"
 
-namespace tandem::TANDEM_CPU_PATH {
+namespace tandem::TANDEM_BACKEND {
 namespace {
 
 // g, plus bias[n] in every row unless it is null.
@@ -76,4 +76,4 @@ void run(const LinearDw& k) {
   });
 }
 
-}  // namespace tandem::TANDEM_CPU_PATH
+}  // namespace tandem::TANDEM_BACKEND

@@ -1,8 +1,9 @@
 #include <cstring>
 
-#include "tandem/core/cpu/window.h"
+#include "tandem/core/cpu/kernel.h"
+#include "tandem/core/window.h"
 
-namespace tandem::TANDEM_CPU_PATH {
+namespace tandem::TANDEM_BACKEND {
 namespace {
 
 // f(oy, ox) for every output pixel.
@@ -22,15 +23,6 @@ void for_window(const Geometry& g, int64_t oy, int64_t ox, const F& f) {
       f((g.top(oy) + i * g.window.dilation.h) * g.w + g.left(ox) + j * g.window.dilation.w);
     }
   }
-}
-
-// How many values the mean of window (oy, ox) is over, at least 1. With `padded`, the padding counts as well, but not
-// what a window rounded up by ceil_mode has beyond it.
-int64_t window_count(const Geometry& g, int64_t oy, int64_t ox, bool padded) {
-  const Window& window = g.window;
-  if (!padded) return max(1, g.rows(oy).size() * g.columns(ox).size());
-  return inside(oy * window.stride.h, window.dilation.h, window.kernel.h, g.h + 2 * window.padding.h).size() *
-         inside(ox * window.stride.w, window.dilation.w, window.kernel.w, g.w + 2 * window.padding.w).size();
 }
 
 }  // namespace
@@ -91,7 +83,7 @@ void run(const AvgPool& k) {
           TANDEM_INDEPENDENT
           for (int64_t c = 0; c < g.c; ++c) sum[c] += static_cast<double>(value[c]);
         });
-        const double count = static_cast<double>(window_count(g, oy, ox, k.count_padding));
+        const double count = static_cast<double>(g.count(oy, ox, k.count_padding));
         T* y = k.y.as<T>() + ((n * g.out_h + oy) * g.out_w + ox) * g.c;
         for (int64_t c = 0; c < g.c; ++c) y[c] = static_cast<T>(sum[c] / count);
       });
@@ -107,7 +99,7 @@ void run(const AvgPoolGrad& k) {
       std::memset(dx, 0, static_cast<size_t>(g.image()) * sizeof(T));
       for_pixels(g, [&](int64_t oy, int64_t ox) {
         const T* dy = k.dy.as<T>() + ((n * g.out_h + oy) * g.out_w + ox) * g.c;
-        const T count = static_cast<T>(window_count(g, oy, ox, k.count_padding));
+        const T count = static_cast<T>(g.count(oy, ox, k.count_padding));
         for_window(g, oy, ox, [&](int64_t at) {
           T* to = dx + at * g.c;
           TANDEM_INDEPENDENT
@@ -118,4 +110,4 @@ void run(const AvgPoolGrad& k) {
   });
 }
 
-}  // namespace tandem::TANDEM_CPU_PATH
+}  // namespace tandem::TANDEM_BACKEND

@@ -1,7 +1,7 @@
 #include "tandem/core/cpu/kernel.h"
-#include "tandem/core/cpu/walk.h"
+#include "tandem/core/walk.h"
 
-namespace tandem::TANDEM_CPU_PATH {
+namespace tandem::TANDEM_BACKEND {
 namespace {
 
 template <class T>
@@ -36,22 +36,23 @@ void run(const Reduce& k) {
   const int64_t slices = splits ? walk.dims[0] : 1;
   const int64_t x_slice = x.numel() / max(1, slices), y_slice = y.numel() / max(1, slices);
   const double count = static_cast<double>(x_slice) / static_cast<double>(y_slice);
-  for_op<ReduceOp::max>(k.op, [&]<auto op>(Constant<op>) {
-    floating(k.x.dtype, [&]<class T>(T) {
-      parallel_ranges(slices, max(1, kGrain / max(1, x_slice)), [&](int64_t begin, int64_t end) {
-        const int64_t first = begin * y_slice, n = (end - begin) * y_slice;
-        double* total = scratch<double>(n);
-        fill(total, n, op == ReduceOp::max ? -__builtin_inf() : 0.0);
-        for_runs(walk, begin * x_slice, end * x_slice, [&](int64_t i, int64_t iy, int64_t, int64_t run) {
-          reduce_run<op>(k.x.as<T>() + i, total + (iy - first), walk.inner_a() != 0, run);
+  for_op<ReduceOp::max>(
+      k.op, [&]<auto op>(Constant<op>) {
+        floating(k.x.dtype, [&]<class T>(T) {
+          parallel_ranges(slices, max(1, kGrain / max(1, x_slice)), [&](int64_t begin, int64_t end) {
+            const int64_t first = begin * y_slice, n = (end - begin) * y_slice;
+            double* total = scratch<double>(n);
+            fill(total, n, op == ReduceOp::max ? -__builtin_inf() : 0.0);
+            for_runs(walk, begin * x_slice, end * x_slice, [&](int64_t i, int64_t iy, int64_t, int64_t run) {
+              reduce_run<op>(k.x.as<T>() + i, total + (iy - first), walk.inner_a() != 0, run);
+            });
+            T* out = k.y.as<T>() + first;
+            for (int64_t i = 0; i < n; ++i) {
+              out[i] = static_cast<T>(op == ReduceOp::mean ? total[i] / count : total[i]);
+            }
+          });
         });
-        T* out = k.y.as<T>() + first;
-        for (int64_t i = 0; i < n; ++i) {
-          out[i] = static_cast<T>(op == ReduceOp::mean ? total[i] / count : total[i]);
-        }
       });
-    });
-  });
 }
 
 void run(const Merge& k) {
@@ -117,4 +118,4 @@ void run(const SumRows& k) {
   });
 }
 
-}  // namespace tandem::TANDEM_CPU_PATH
+}  // namespace tandem::TANDEM_BACKEND

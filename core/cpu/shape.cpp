@@ -1,20 +1,10 @@
 #include <cstring>
 
 #include "tandem/core/cpu/kernel.h"
-#include "tandem/core/cpu/walk.h"
+#include "tandem/core/walk.h"
 
-namespace tandem::TANDEM_CPU_PATH {
+namespace tandem::TANDEM_BACKEND {
 namespace {
-
-// f(T{}) with an integer as large as an element: moving elements needs no more than their size.
-template <class F>
-void element_size(Dtype dtype, const F& f) {
-  switch (size_of(dtype)) {
-    case 1: return f(uint8_t{});
-    case 4: return f(uint32_t{});
-    case 8: return f(uint64_t{});
-  }
-}
 
 // y[i] = the element of x that `walk` (as its a) reaches at i.
 void copy_walked(const Walk& walk, const View& x, const View& y) {
@@ -127,11 +117,13 @@ void run(const GatherImages& k) {
         const uint8_t* later = k.images.as<uint8_t>() + index[min(i + 4, end - 1)] * size;
         for (int64_t at = 0; at < size; at += 64) __builtin_prefetch(later + at);  // it may be anywhere in memory
         T* y = k.y.as<T>() + i * size;
-        if (shifts) scale_shifted(image, scale, y, h, w, c, shifts[2 * i], shifts[2 * i + 1]);
-        else scale_pixels(image, scale, y, size);
+        if (shifts)
+          scale_shifted(image, scale, y, h, w, c, shifts[2 * i], shifts[2 * i + 1]);
+        else
+          scale_pixels(image, scale, y, size);
       }
     });
   });
 }
 
-}  // namespace tandem::TANDEM_CPU_PATH
+}  // namespace tandem::TANDEM_BACKEND

@@ -8,7 +8,7 @@
 
 #define TANDEM_UNROLL _Pragma("GCC unroll 32")
 
-namespace tandem::TANDEM_CPU_PATH {
+namespace tandem::TANDEM_BACKEND {
 
 #if defined(__AVX512F__)
 inline constexpr int64_t kLanes = 16, kRegisters = 32;
@@ -82,4 +82,4 @@ typedef float UnalignedVec __attribute__((vector_size(kLanes * sizeof(float)), a
 #endif
 }
 
-}  // namespace tandem::TANDEM_CPU_PATH
+}  // namespace tandem::TANDEM_BACKEND

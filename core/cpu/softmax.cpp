@@ -1,6 +1,6 @@
 #include "tandem/core/cpu/kernel.h"
 
-namespace tandem::TANDEM_CPU_PATH {
+namespace tandem::TANDEM_BACKEND {
 namespace {
 
 // f(row) for rows of `width` elements, several rows a piece.
@@ -105,4 +105,19 @@ void run(const CrossEntropyGrad& k) {
   });
 }
 
-}  // namespace tandem::TANDEM_CPU_PATH
+void run(const NoteStep& k) {
+  const int64_t rows = k.logits.dims[0], classes = k.logits.dims[1];
+  floating(k.logits.dtype, [&]<class T>(T) {
+    int64_t correct = 0;
+    for (int64_t i = 0; i < rows; ++i) {
+      correct += index_of_largest(k.logits.as<T>() + i * classes, classes) == k.label.as<int32_t>()[i];
+    }
+    int64_t& count = *k.count.as<int64_t>();
+    double* record = k.records.as<double>() + count % k.records.dims[0] * 2;
+    record[0] = static_cast<double>(*k.loss.as<T>());
+    record[1] = static_cast<double>(correct);
+    ++count;
+  });
+}
+
+}  // namespace tandem::TANDEM_BACKEND

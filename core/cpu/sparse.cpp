@@ -4,7 +4,7 @@
 #include "tandem/core/cpu/tile.h"
 #include "tandem/core/cpu/transpose.h"
 
-namespace tandem::TANDEM_CPU_PATH {
+namespace tandem::TANDEM_BACKEND {
 namespace {
 
 // Inputs are taken in groups of neighbours: images are zero in patches, so that a group is not much denser than one
@@ -220,4 +220,4 @@ void sparse_linear_dw(const LinearDw& k) {
   }
 }
 
-}  // namespace tandem::TANDEM_CPU_PATH
+}  // namespace tandem::TANDEM_BACKEND

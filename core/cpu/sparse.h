@@ -4,9 +4,9 @@
 
 #include "tandem/core/cpu/kernel.h"
 
-namespace tandem::TANDEM_CPU_PATH {
+namespace tandem::TANDEM_BACKEND {
 
 void sparse_linear(const Linear& k);
 void sparse_linear_dw(const LinearDw& k);
 
-}  // namespace tandem::TANDEM_CPU_PATH
+}  // namespace tandem::TANDEM_BACKEND

@@ -1,12 +1,12 @@
 // The micro-kernel of every float32 matrix product and convolution: a tile of kRows x kVectors vectors of sums that
 // stays in registers while products are added to it. 24 sums hide the latency of an FMA and leave room for the
-// operands: 12 x 2, 8 x 3 and 6 x 4 reach 97 to 99 % of the FMA peak on AVX-512. Each sum is one chain in order of k, so
-// that a row's result does not depend on the rows beside it.
+// operands: 12 x 2, 8 x 3 and 6 x 4 reach 97 to 99 % of the FMA peak on AVX-512. Each sum is one chain in order of k,
+// so that a row's result does not depend on the rows beside it.
 #pragma once
 
 #include "tandem/core/cpu/simd.h"
 
-namespace tandem::TANDEM_CPU_PATH {
+namespace tandem::TANDEM_BACKEND {
 
 // Its rows may come in lines of kLine: row r is row r % kLine of line r / kLine.
 template <int kRows, int kVectors, int kLine = kRows>
@@ -86,4 +86,4 @@ template <int kMost, class F>
   f(Constant<kMost>{});
 }
 
-}  // namespace tandem::TANDEM_CPU_PATH
+}  // namespace tandem::TANDEM_BACKEND

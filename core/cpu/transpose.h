@@ -5,7 +5,7 @@
 
 #include "tandem/core/cpu/simd.h"
 
-namespace tandem::TANDEM_CPU_PATH {
+namespace tandem::TANDEM_BACKEND {
 
 // Exchanges the two off-diagonal squares of `step` lanes in every square of 2 * step that a and b make.
 template <int step, int... lane>
@@ -25,4 +25,4 @@ template <int step = kLanes / 2>
   if constexpr (step > 1) transpose<step / 2>(block);
 }
 
-}  // namespace tandem::TANDEM_CPU_PATH
+}  // namespace tandem::TANDEM_BACKEND

@@ -2,7 +2,7 @@
 
 #include "tandem/core/cpu/tile.h"
 
-namespace tandem::TANDEM_CPU_PATH {
+namespace tandem::TANDEM_BACKEND {
 namespace {
 
 int64_t whole_vectors(int64_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
@@ -247,4 +247,4 @@ void winograd_dw(const Sliding& s, const float* x, const float* dy, bool add, fl
   }
 }
 
-}  // namespace tandem::TANDEM_CPU_PATH
+}  // namespace tandem::TANDEM_BACKEND

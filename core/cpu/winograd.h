@@ -7,7 +7,7 @@
 
 #include "tandem/core/cpu/conv_direct.h"
 
-namespace tandem::TANDEM_CPU_PATH {
+namespace tandem::TANDEM_BACKEND {
 
 // Packed: blocks of output channels as conv_direct.h has them, each [16][in][its width], of `weight(o, ky, kx, c)`.
 template <class F>
@@ -54,4 +54,4 @@ void pack_winograd(int64_t in, int64_t out, float* packed, const F& weight) {
   }
 }
 
-}  // namespace tandem::TANDEM_CPU_PATH
+}  // namespace tandem::TANDEM_BACKEND

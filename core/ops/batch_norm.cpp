@@ -66,7 +66,7 @@ struct Statistics {
 
 Statistics batch_statistics(const Tensor& x, const Tensor& mask, const Channels& c, RunningStats& running,
                             const BatchNormOptions& options) {
-  const Chunking chunks = chunking(x.shape());
+  const Chunking chunks = chunking(x.shape(), x.device());
   const TensorOptions f64{Dtype::float64, x.device()};
   Tensor moments = empty({chunks.chunks(), 2, c.count}, f64);
   Statistics s{empty({c.count}, f64), empty({c.count}, f64)};

@@ -3,8 +3,8 @@
 
 #include <fmt/format.h>
 
-#include <initializer_list>
 #include <functional>
+#include <initializer_list>
 
 #include "tandem/core/autograd.h"
 #include "tandem/core/dispatch.h"
@@ -20,8 +20,8 @@ struct Named {
 
 inline void check_floating(const char* op, Named x) {
   if (!is_floating(x.tensor.dtype()))
-    throw ValueError(fmt::format("{}: expected {} of float32 or float64, got {} of {}; convert it with to()", op, x.name,
-                                 describe(x.name, x.tensor), name_of(x.tensor.dtype())));
+    throw ValueError(fmt::format("{}: expected {} of float32 or float64, got {} of {}; convert it with to()", op,
+                                 x.name, describe(x.name, x.tensor), name_of(x.tensor.dtype())));
 }
 
 // All floating, of one dtype, on one device. Empty tensors (absent options) are passed over.
@@ -43,12 +43,13 @@ inline void check_alike(const char* op, std::initializer_list<Named> all) {
 
 inline void check_dtype(const char* op, Named x, Dtype dtype) {
   if (x.tensor.dtype() != dtype)
-    throw ValueError(fmt::format("{}: expected {} of {}, got {} of {}; convert it with to()", op, x.name, name_of(dtype),
-                                 describe(x.name, x.tensor), name_of(x.tensor.dtype())));
+    throw ValueError(fmt::format("{}: expected {} of {}, got {} of {}; convert it with to()", op, x.name,
+                                 name_of(dtype), describe(x.name, x.tensor), name_of(x.tensor.dtype())));
 }
 
-// Calls `refuse`, which throws, with the first value of `index` (int32) that is not in [0, n), if there is one.
-void check_index(const Tensor& index, int64_t n, const std::function<void(int32_t)>& refuse);
+// Throws ValueError for the first value of `index` (int32) that is not in [0, n), if there is one; for an index on a
+// GPU, whoever next waits for that does.
+void check_index(const Tensor& index, int64_t n, Asker asker);
 
 // A mask over x's positions, which may be absent: x's shape without the channel axis.
 inline void check_mask(const char* op, const Tensor& x, int channel_axis, const Tensor& mask) {
@@ -72,7 +73,7 @@ Shape window_shape(const char* op, const Shape& x, const Window& window, int64_t
 // Runs a kernel that sums over the rows of a batch, lane by lane, and adds the lanes up in order.
 template <class Kernel>
 Tensor sum_over_rows(const Tensor& batch, const Shape& shape, Dtype dtype, Dtype lane_dtype, Kernel kernel) {
-  const int64_t lanes = chunking(batch.shape()).lanes();
+  const int64_t lanes = chunking(batch.shape(), batch.device()).lanes();
   Tensor parts = empty(shape.insert(0, lanes), {lane_dtype, batch.device()});
   kernel(parts);
   if (lanes == 1 && lane_dtype == dtype) return parts.reshape(shape);

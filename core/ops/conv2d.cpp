@@ -1,3 +1,4 @@
+#include "tandem/core/cuda.h"
 #include "tandem/core/ops/check.h"
 
 namespace tandem {
@@ -15,7 +16,8 @@ Shape conv2d_shape(const Shape& x, const Shape& weight, const Conv2dOptions& opt
                                  groups, x[3], weight[0]));
   if (x[3] != weight[3] * groups)
     throw ShapeError(fmt::format("{}: expected x[N, H, W, {}] for weight{} and {} groups, got x{} (C: {} vs {})", op,
-                                 weight[3] * groups, to_string(weight), groups, to_string(x), weight[3] * groups, x[3]));
+                                 weight[3] * groups, to_string(weight), groups, to_string(x), weight[3] * groups,
+                                 x[3]));
   return window_shape(op, x, conv2d_window({weight[1], weight[2]}, options, op), weight[0]);
 }
 
@@ -29,19 +31,20 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
   const Window window = conv2d_window({weight.dim(1), weight.dim(2)}, options, "conv2d");
   const int64_t groups = options.groups;
   Tensor y = empty(shape, {x.dtype(), x.device()});
-  launch(Conv{x, weight, bias, y, window, groups});
-  return record("conv2d", y, {x, weight, bias},
-                [x = save(x), w = save(weight), window, groups, need_x = x.requires_grad(),
-                 need_w = weight.requires_grad(),
-                 need_b = bias.defined() && bias.requires_grad()](const Tensor& dy) -> Grads {
-                  Grads grads(3);
-                  if (need_x) launch(ConvDx{dy, w, grads[0] = empty_like(x), window, groups});
-                  if (need_w)
-                    grads[1] = sum_over_rows(x, w.checked().shape(), dy.dtype(), dy.dtype(),
-                                             [&](Tensor& dw) { launch(ConvDw{dy, x, dw, window, groups}); });
-                  if (need_b) grads[2] = bias_grad(dy);
-                  return grads;
-                });
+  launch(Conv{x, weight, bias, y, window, groups, cuda::math()});
+  return record(
+      "conv2d", y, {x, weight, bias},
+      [x = save(x), w = save(weight), window, groups, need_x = x.requires_grad(), need_w = weight.requires_grad(),
+       need_b = bias.defined() && bias.requires_grad()](const Tensor& dy) -> Grads {
+        Grads grads(3);
+        if (need_x) launch(ConvDx{dy, w, grads[0] = empty_like(x), window, groups, cuda::math()});
+        if (need_w)
+          grads[1] = sum_over_rows(x, w.checked().shape(), dy.dtype(), dy.dtype(), [&](Tensor& dw) {
+            launch(ConvDw{dy, x, dw, window, groups, cuda::math()});
+          });
+        if (need_b) grads[2] = bias_grad(dy);
+        return grads;
+      });
 }
 
 }  // namespace tandem

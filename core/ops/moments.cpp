@@ -13,7 +13,7 @@ Moments moments(const Tensor& x, int channel_axis, const Tensor& mask) {
   const int64_t channels = x.dim(axis);
   Moments all;
   if (x.numel() == 0) return all;
-  const Chunking cut = chunking(x.shape());
+  const Chunking cut = chunking(x.shape(), x.device());
   const TensorOptions f64{Dtype::float64, x.device()};
   const Tensor slots = empty({cut.chunks(), 2, channels}, f64), marks = mask.defined() ? mask.to(x.dtype()) : mask;
   const Tensor counts = empty({cut.chunks()}, f64);

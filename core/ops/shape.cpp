@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "tandem/core/compile.h"
+#include "tandem/core/cuda.h"
 #include "tandem/core/ops/check.h"
 #include "tandem/core/tensor_impl.h"
 
@@ -108,12 +109,18 @@ Tensor slice(const Tensor& x, int axis, int64_t begin, int64_t end) {
   });
 }
 
-void check_index(const Tensor& index, int64_t n, const std::function<void(int32_t)>& refuse) {
-  on_host("CheckIndex", index.to(Device::cpu()), [n, refuse](const View& host) {
+std::string stray_index(Asker asker, int64_t n, int64_t value) {
+  return asker == Asker::cross_entropy ? fmt::format("cross_entropy: expected labels in [0, {}), got {}", n, value)
+                                       : fmt::format("gather_rows: expected rows in [0, {}) of x, got {}", n, value);
+}
+
+void check_index(const Tensor& index, int64_t n, Asker asker) {
+  if (index.device().kind == Device::Kind::cuda) return launch(CheckIndex{index, asker, n});
+  on_host("CheckIndex", index, [n, asker](const View& host) {
     const int32_t* begin = host.as<int32_t>();
     const int32_t* end = begin + host.dims.numel();
     const int32_t* stray = std::find_if(begin, end, [n](int32_t i) { return i < 0 || i >= n; });
-    if (stray != end) refuse(*stray);
+    if (stray != end) throw ValueError(stray_index(asker, n, *stray));
   });
 }
 
@@ -123,10 +130,7 @@ Tensor gather_rows(const Tensor& x, const Tensor& index) {
   if (x.rank() < 1 || index.rank() != 1)
     throw ShapeError(fmt::format("gather_rows: expected x[N, ...] and index[M], got {} and {}", describe("x", x),
                                  describe("index", index)));
-  check_index(index, x.shape()[0], [shape = x.shape()](int32_t stray) {
-    throw ValueError(
-        fmt::format("gather_rows: expected rows in [0, {}) of x{}, got {}", shape[0], to_string(shape), stray));
-  });
+  check_index(index, x.shape()[0], Asker::gather_rows);
   Tensor y = empty(x.shape().with(0, index.numel()), {x.dtype(), x.device()});
   launch(GatherRows{x, index, y});
   return record("gather_rows", y, {x}, [index = save(index), shape = x.shape()](const Tensor& dy) -> Grads {
@@ -143,7 +147,8 @@ Tensor expand(const Tensor& x, const Shape& shape) {
   bool fits = extra >= 0;
   for (int i = 0; fits && i < x.rank(); ++i) fits = x.shape()[i] == shape[i + extra] || x.shape()[i] == 1;
   if (!fits)
-    throw ShapeError(fmt::format("expand: expected a shape that {} broadcasts to, got {}", describe("x", x), to_string(shape)));
+    throw ShapeError(
+        fmt::format("expand: expected a shape that {} broadcasts to, got {}", describe("x", x), to_string(shape)));
   Tensor y = empty(shape, {x.dtype(), x.device()});
   launch(Expand{x, y});
   return record("expand", y, {x}, [from = x.shape()](const Tensor& dy) -> Grads { return {sum_to(dy, from)}; });

@@ -26,9 +26,7 @@ void check_labels(const Tensor& logits, const Tensor& labels) {
   if (logits.rank() != 2 || labels.rank() != 1 || logits.dim(0) != labels.dim(0) || logits.dim(1) == 0)
     throw ShapeError(fmt::format("cross_entropy: expected logits[N, C] and labels[N], got {} and {}",
                                  describe("logits", logits), describe("labels", labels)));
-  check_index(labels, logits.dim(1), [n = logits.dim(1)](int32_t stray) {
-    throw ValueError(fmt::format("cross_entropy: expected labels in [0, {}), got {}", n, stray));
-  });
+  check_index(labels, logits.dim(1), Asker::cross_entropy);
 }
 
 }  // namespace

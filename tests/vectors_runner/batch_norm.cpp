@@ -64,6 +64,7 @@ BatchNorm layer_of(const Case& c) {
   set(layer.running_var, c.tensor_or_none(keras ? "moving_variance0" : "running_var0"));
   if (c.has("num_batches_tracked0") && layer.num_batches_tracked.defined())
     layer.num_batches_tracked.fill(number(c["num_batches_tracked0"]));
+  layer.to(c.device());
   return layer;
 }
 
@@ -134,7 +135,7 @@ Tensor strided(Case& c, const Json& step, const std::string& key, const std::str
   const Tensor copied = Tensor::from_strided(storage.data() + offset, shape, std::span<const int64_t>(strides));
   if (copied.shape() != logical.shape() || copied.to_vector<double>() != logical.to(Dtype::float64).to_vector<double>())
     c.fail(fmt::format("{}{}_view: the strided data, copied on entry, differ from {}", where, key, key));
-  return copied.to(c.dtype());
+  return copied.to(c.dtype()).to(logical.device());
 }
 
 void run_step(Case& c, BatchNorm& layer, const Json& step, const std::string& where, int channel_axis) {
@@ -187,12 +188,12 @@ Tensor generate(const Case& c, const Json& rule) {
     double* data = x.mutable_data<double>();
     for (int64_t i = 0; i < x.numel(); ++i) data[i] = value(i);
   }
-  return x;
+  return x.to(c.device());
 }
 
 // The elements of x at these flat positions.
 Tensor pick(const Tensor& x, const std::vector<int32_t>& at) {
-  return gather_rows(x.detach().reshape({x.numel()}), Tensor::from(at, {static_cast<int64_t>(at.size())}));
+  return gather_rows(x.detach().reshape({x.numel()}), Tensor::from(at, {static_cast<int64_t>(at.size())}, x.device()));
 }
 
 // [[index, value], ...] against x.
@@ -285,8 +286,9 @@ void run_contract(const Case& c, std::unique_ptr<BatchNorm>& layer) {
   }
   if (mode != "train" && mode != "eval") throw FormatError(fmt::format("unknown mode \"{}\"", mode));
   layer->train(mode == "train");
-  Tensor x = empty(shape_of(c["x_shape"]));
+  Tensor x = empty(shape_of(c["x_shape"]), {.device = c.device()});
   fill_uniform(x, -1, 1, Stream(1, "contract"));
+  layer->to(c.device());
   (*layer)(x);
 }
 

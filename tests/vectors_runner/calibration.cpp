@@ -39,6 +39,7 @@ void check_fold_bn(Case& c) {
   norm.running_mean.copy_from(c.tensor(c["running_mean"]));
   norm.running_var.copy_from(c.tensor(c["running_var"]));
 
+  model.to(c.device());
   const auto folded = fold(model);
   if (folded->size() != 1) c.fail("the batch norm was not folded");
   const auto parameters = folded->parameters();

@@ -200,6 +200,7 @@ void check_train_network(Case& c) {
   if (c["loss"] != "cross_entropy mean") throw FormatError("unknown loss");
   Sequential model;
   for (const Json& layer : c["layers"]) add_layer(model, layer, c.dtype());
+  model.to(c.device());
   for (size_t i = 0; i < model.size(); ++i) set_start(c, model[i], c["layers"][i]);
   const auto optimizer = optimizer_of(c, model.parameters());
   const double accumulate = number(c["accumulate"]);

@@ -91,7 +91,8 @@ void check_cross_entropy(Case& c) {
   Tensor loss = cross_entropy(rows, labels, options);
   if (options.reduction == Reduction::none && c.has("labels_shape")) loss = loss.reshape(shape_of(c["labels_shape"]));
   const Json& dloss = c["dloss"];
-  loss.backward(dloss.is_object() ? c.tensor(dloss) : full(loss.shape(), number(dloss), {.dtype = c.dtype()}));
+  loss.backward(dloss.is_object() ? c.tensor(dloss)
+                                  : full(loss.shape(), number(dloss), {.dtype = c.dtype(), .device = c.device()}));
   const std::vector<int32_t> best = argmax(rows);
   c.compare_all("", c["expect"],
                 {{"loss", loss},

@@ -46,14 +46,15 @@ struct Subject {
   Tensor along(const Tensor& values, double otherwise) const {
     Shape shape = x.shape();
     for (const int a : rest) shape = shape.with(a, 1);
-    return values.defined() ? values.detach().reshape(shape) : full(shape, otherwise, {.dtype = x.dtype()});
+    return values.defined() ? values.detach().reshape(shape)
+                            : full(shape, otherwise, {.dtype = x.dtype(), .device = x.device()});
   }
 };
 
 Tensor reversed_rows(const Tensor& x) {
   std::vector<int32_t> order;
   for (int64_t i = x.dim(0); i-- > 0;) order.push_back(static_cast<int32_t>(i));
-  return gather_rows(x, Tensor::from(order, {x.dim(0)}));
+  return gather_rows(x, Tensor::from(order, {x.dim(0)}, x.device()));
 }
 
 using Property = void (*)(const Subject&, const std::string& name);
@@ -71,7 +72,8 @@ const std::map<std::string, Property> kProperties = {
      }},
     {"constant_dy_gives_zero_dx",
      [](const Subject& s, const std::string& name) {
-       s.equal(name, s.step(full(s.x.shape(), 1.5, {.dtype = s.x.dtype()})).dx, zeros_like(s.x));
+       s.equal(name, s.step(full(s.x.shape(), 1.5, {.dtype = s.x.dtype(), .device = s.x.device()})).dx,
+               zeros_like(s.x));
      }},
     {"y_has_mean_beta",
      [](const Subject& s, const std::string& name) { s.equal(name, mean(s.y_of(s.x), s.rest, true), s.beta()); }},

@@ -60,6 +60,7 @@ class Case {
   // Throws FormatError for a key that nobody asked for: an option that was passed over.
   void require_all_read() const;
 
+  Device device() const { return device_; }
   int checks() const { return checks_; }
   const std::vector<std::string>& failures() const { return failures_; }
   // The level of `tol_best`: is there one, and was it missed anywhere?

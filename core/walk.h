@@ -2,9 +2,9 @@
 // operands (step 0 along an axis), permuted ones (any step), reduced ones (step 0 in the result).
 #pragma once
 
-#include "tandem/core/cpu/kernel.h"
+#include "tandem/core/backend.h"
 
-namespace tandem::TANDEM_CPU_PATH {
+namespace tandem::TANDEM_BACKEND {
 
 // The contiguous tensor's extents, outermost first, and the steps of `a` and `b` along them. Axes that can be
 // walked as one are merged; axes of extent 1 are left out.
@@ -25,6 +25,21 @@ struct Walk {
   int64_t inner() const { return rank > 0 ? dims[rank - 1] : 1; }
   int64_t inner_a() const { return rank > 0 ? a[rank - 1] : 0; }
   int64_t inner_b() const { return rank > 0 ? b[rank - 1] : 0; }
+
+  // Where element i of the contiguous tensor is in a and in b.
+  struct At {
+    int64_t a, b;
+  };
+  TANDEM_HD At at(int64_t i) const {
+    At where{0, 0};
+    for (int axis = rank - 1; axis >= 0; --axis) {
+      const int64_t next = i / dims[axis], step = i - next * dims[axis];
+      where.a += step * a[axis];
+      where.b += step * b[axis];
+      i = next;
+    }
+    return where;
+  }
 };
 
 // How far one step along `axis` moves in `x` when it is broadcast to a tensor of `rank` axes.
@@ -56,4 +71,4 @@ void for_runs(const Walk& walk, int64_t begin, int64_t end, const F& f) {
   }
 }
 
-}  // namespace tandem::TANDEM_CPU_PATH
+}  // namespace tandem::TANDEM_BACKEND

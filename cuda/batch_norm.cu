@@ -1,0 +1,227 @@
+#include "tandem/cuda/batch_norm.h"
+
+namespace tandem::cuda {
+namespace {
+
+// Of n values: their mean and the sum of squared deviations from it.
+struct Moments {
+  double n = 0, mean = 0, m2 = 0;
+
+  // Chan, Golub, LeVeque 1979.
+  TANDEM_DEVICE void add(const Moments& more) {
+    if (more.n == 0) return;
+    const double both = n + more.n, share = more.n / both, delta = more.mean - mean;
+    const bool first = n == 0;
+    m2 = first ? more.m2 : m2 + more.m2 + delta * delta * (n * share);
+    mean = first ? more.mean : mean + delta * share;
+    n = both;
+  }
+};
+
+template <class T>
+struct MaskedValue {
+  T x;
+  bool counts;
+};
+
+// In two passes over a few values in registers. Counting from one of them makes a constant channel's mean exact, and
+// its deviations 0.
+template <class T, int kBatch>
+TANDEM_DEVICE Moments moments_of(const MaskedValue<T> (&v)[kBatch], int n) {
+  double origin = 0, sum = 0;
+  int counted = 0;
+  TANDEM_UNROLL
+  for (int j = 0; j < kBatch; ++j) {
+    if (j < n && v[j].counts) {
+      if (counted == 0) origin = static_cast<double>(v[j].x);
+      sum += static_cast<double>(v[j].x) - origin;
+      ++counted;
+    }
+  }
+  Moments m;
+  if (counted == 0) return m;
+  m.n = counted;
+  m.mean = origin + sum / m.n;
+  TANDEM_UNROLL
+  for (int j = 0; j < kBatch; ++j) {
+    const double d = static_cast<double>(v[j].x) - m.mean;
+    if (j < n && v[j].counts) m.m2 = std::fma(d, d, m.m2);
+  }
+  return m;
+}
+
+template <class T, bool masked>
+struct MomentColumns {
+  using Total = Moments;
+  static constexpr int kBatch = masked ? 4 : 16;
+  const T *x, *mask;
+  double *moments, *counts;  // [2, channels], [1]; counts may be null
+  int64_t channels;
+
+  template <bool straight>
+  TANDEM_DEVICE Moments operator()(int64_t, Values<straight> values) const {
+    Moments total;
+    while (values.left > 0) {
+      MaskedValue<T> batch[kBatch];
+      const int n = load_batch(values, batch, [&](int64_t at, int64_t index) {
+        return MaskedValue<T>{x[at], masked ? mask[index] != 0 : true};
+      });
+      total.add(moments_of(batch, n));
+    }
+    return total;
+  }
+  TANDEM_DEVICE void finish(int64_t c, const Moments& total) const {
+    moments[c] = total.mean;
+    moments[channels + c] = total.m2;
+    if (c == 0 && counts) *counts = total.n;
+  }
+};
+
+// running = (1 - w) running + w batch where that is finite; returns whether it is.
+template <class T>
+TANDEM_DEVICE bool update_running(T& running, double batch, double w) {
+  const T next = static_cast<T>((1 - w) * static_cast<double>(running) + w * batch);
+  const bool kept = __builtin_isfinite(batch) && __builtin_isfinite(next);
+  if (kept) running = next;
+  return kept;
+}
+
+// A thread a channel. The last of them to be done writes what all have read.
+template <class T>
+struct FinishChannel {
+  static constexpr int threads = 256;
+  const double *moments, *counts;  // [chunks, 2, channels], [chunks]
+  double *mean, *rstd;
+  T *running_mean, *running_var;
+  int64_t *batches, *skipped, channels, chunks, rows, chunk_rows, per_row;
+  double eps, new_weight;
+  bool cumulative, unbiased;
+  int *done, *not_finite;  // counters
+
+  TANDEM_DEVICE void operator()(const Block& block) const {
+    const int64_t c = static_cast<int64_t>(block.index) * threads + block.thread;
+    if (c >= channels) return;
+    Moments total;
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+      const double* m = moments + chunk * 2 * channels + c;
+      const int64_t chunk_values = min(chunk_rows, rows - chunk * chunk_rows) * per_row;
+      total.add({counts ? counts[chunk] : static_cast<double>(chunk_values), m[0], m[channels]});
+    }
+    mean[c] = total.mean;
+    rstd[c] = scalar::bn_rstd(total.m2 / total.n, eps);
+    if (running_mean) update(block, c, total);
+  }
+
+ private:
+  TANDEM_DEVICE void update(const Block& block, int64_t c, const Moments& m) const {
+    const double w = cumulative ? 1.0 / static_cast<double>(*batches + 1) : new_weight;
+    const double divisor = unbiased && m.n > 1 ? m.n - 1 : m.n;
+    const bool mean_kept = update_running(running_mean[c], m.mean, w);
+    const bool var_kept = update_running(running_var[c], m.m2 / divisor, w);
+    if (!(mean_kept && var_kept)) block.count(not_finite);
+    if (block.count(done) < channels - 1) return;
+    *batches += 1;
+    if (skipped) *skipped += *not_finite;
+    *done = *not_finite = 0;
+  }
+};
+
+template <class T>
+struct FromRunning {
+  const T *running_mean, *running_var;
+  double *mean, *rstd, eps;
+  TANDEM_DEVICE void operator()(int64_t c) const {
+    mean[c] = static_cast<double>(running_mean[c]);
+    rstd[c] = scalar::bn_rstd(static_cast<double>(running_var[c]), eps);
+  }
+};
+
+template <class T>
+struct GradFinish {
+  const double *sums, *rstd;
+  T *dgamma, *dbeta;
+  int64_t channels;
+  TANDEM_DEVICE void operator()(int64_t c) const {
+    if (dgamma) dgamma[c] = static_cast<T>(sums[channels + c] * rstd[c]);
+    if (dbeta) dbeta[c] = static_cast<T>(sums[c]);
+  }
+};
+
+// Of a batch norm whose statistics are constants.
+template <class T>
+struct ScaleGradColumns {
+  BnConstants<T> constants;
+  int64_t n;
+  const T* dy;
+  T* dx;
+  template <bool straight>
+  TANDEM_DEVICE void operator()(int64_t c, const Values<straight>& values) const {
+    arithmetic<T>(constants.fits(c) && n > kFew, [&]<class P>(P) {
+      const P k = constants.template scale<P>(c).k;
+      for_values<T>(
+          values, [&](int64_t at, int64_t) { return dy[at]; },
+          [&](int64_t at, T g) { dx[at] = static_cast<T>(static_cast<P>(g) * k); });
+    });
+  }
+};
+
+}  // namespace
+}  // namespace tandem::cuda
+
+namespace tandem {
+using namespace cuda;
+
+void run(Cuda, const BnMoments& k) {
+  if (k.moments.dims.numel() == 0) return;
+  const Layout l(k.x.dims, k.axis);
+  floating(k.x.dtype, [&]<class T>(T) {
+    const auto reduce = [&]<bool masked>(Constant<masked>) {
+      reduce_channels(k.x.device, l,
+                      MomentColumns<T, masked>{k.x.as<T>(), k.mask.as<T>(), k.moments.as<double>(),
+                                               k.counts.as<double>(), l.channels});
+    };
+    k.mask ? reduce(Constant<true>{}) : reduce(Constant<false>{});
+  });
+}
+
+void run(Cuda, const BnFinish& k) {
+  const int64_t channels = k.mean.dims.numel();
+  int* counter = counters(k.mean.device);
+  floating(k.running_mean.dtype, [&]<class T>(T) {
+    launch(k.mean.device, ceil_div(channels, FinishChannel<T>::threads),
+           FinishChannel<T>{k.moments.as<double>(), k.counts.as<double>(), k.mean.as<double>(), k.rstd.as<double>(),
+                            k.running_mean.as<T>(), k.running_var.as<T>(), k.batches.as<int64_t>(),
+                            k.skipped.as<int64_t>(), channels, k.moments.dims[0], k.rows, k.chunk_rows, k.per_row,
+                            k.eps, k.new_weight, k.cumulative, k.unbiased, counter, counter + 1});
+  });
+}
+
+void run(Cuda, const BnFromRunning& k) {
+  floating(k.running_mean.dtype, [&]<class T>(T) {
+    for_elements(
+        k.mean.device, k.mean.dims.numel(),
+        FromRunning<T>{k.running_mean.as<T>(), k.running_var.as<T>(), k.mean.as<double>(), k.rstd.as<double>(), k.eps});
+  });
+}
+
+void run(Cuda, const BnGradFinish& k) {
+  const int64_t channels = k.rstd.dims.numel();
+  floating(k.dgamma ? k.dgamma.dtype : k.dbeta.dtype, [&]<class T>(T) {
+    for_elements(k.rstd.device, channels,
+                 GradFinish<T>{k.sums.as<double>(), k.rstd.as<double>(), k.dgamma.as<T>(), k.dbeta.as<T>(), channels});
+  });
+}
+
+void run(Cuda, const BnApply& k) { bn_apply<NoAct>(k); }
+
+void run(Cuda, const BnGradSums& k) { bn_grad_sums<NoAct>(k, {}); }
+
+void run(Cuda, const BnGradApply& k) {
+  if (k.sums) return bn_grad_apply<NoAct>(k, k.mask);
+  floating(k.dy.dtype, [&]<class T>(T) {
+    map_channels(k.dy.device, Layout(k.dy.dims, k.axis),
+                 ScaleGradColumns<T>{bn_constants<T>(k), k.n, k.dy.as<T>(), k.dx.as<T>()});
+  });
+}
+
+}  // namespace tandem

@@ -1,0 +1,298 @@
+#include <cstring>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "tandem/core/cuda.h"
+#include "tandem/core/error.h"
+#include "tandem/core/memory_pool.h"
+#include "tandem/cuda/block.h"
+#include "tandem/cuda/runtime.h"
+
+namespace tandem::cuda {
+namespace {
+
+constexpr int kMostDevices = 16;
+
+std::string mebibytes(size_t bytes) { return std::to_string((bytes + 524288) / 1048576) + " MiB"; }
+
+void* system_take(size_t bytes) {
+  void* block = nullptr;
+  const cudaError_t status = cudaMalloc(&block, bytes);
+  if (status == cudaSuccess) return block;
+  cudaGetLastError();  // the next call shall not report it
+  if (status == cudaErrorMemoryAllocation) return nullptr;
+  check(status, "cudaMalloc", __FILE__, __LINE__);
+  return nullptr;
+}
+void system_give(void* block) { cudaFree(block); }
+
+// A stream and what belongs to its work. One thread at a time has it; afterwards another may.
+struct Stream {
+  Stream(int device_, MemoryStats& stats) : device(device_), pool(system_take, system_give, stats) {
+    TANDEM_CUDA(cudaStreamCreateWithFlags(&handle, cudaStreamNonBlocking));
+    void *memory = nullptr, *word = nullptr;
+    TANDEM_CUDA(cudaMalloc(&memory, kCounters * sizeof(int)));
+    TANDEM_CUDA(cudaMemsetAsync(memory, 0, kCounters * sizeof(int), handle));
+    counters = static_cast<int*>(memory);
+    TANDEM_CUDA(cudaHostAlloc(&word, sizeof(*refusal), cudaHostAllocMapped));
+    refusal = static_cast<volatile unsigned long long*>(word);
+    *refusal = 0;
+    TANDEM_CUDA(cudaHostGetDevicePointer(&word, word, 0));
+    refusal_on_device = static_cast<unsigned long long*>(word);
+  }
+
+  const int device;
+  cudaStream_t handle = nullptr;
+  MemoryPool pool;
+  void* workspace = nullptr;
+  size_t workspace_bytes = 0;  // grows; graphs may still use what it was before, so that is kept
+  int* counters;
+  volatile unsigned long long* refusal;
+  unsigned long long* refusal_on_device;
+};
+
+// Of the process. Never destroyed: tensors in static storage give their memory back to it.
+struct Runtime {
+  std::mutex mutex;    // guards all of it
+  std::mutex capture;  // held while a thread captures: others must not wait for the whole device then
+  MemoryStats stats{};
+  std::vector<std::unique_ptr<Stream>> streams;
+  std::vector<Stream*> idle;
+  std::unordered_map<const void*, Stream*> owners;  // of blocks
+};
+Runtime& runtime() {
+  static Runtime* the_runtime = new Runtime;
+  return *the_runtime;
+}
+
+// The streams of this thread.
+struct ThreadStreams {
+  Stream* of[kMostDevices] = {};
+  int current = -1;
+
+  ~ThreadStreams() {
+    for (Stream* s : of) {
+      if (!s) continue;
+      cudaStreamSynchronize(s->handle);
+      std::lock_guard lock(runtime().mutex);
+      runtime().idle.push_back(s);
+    }
+  }
+};
+thread_local ThreadStreams thread_streams;
+
+Stream* take_stream(int device) {
+  Runtime& r = runtime();
+  {
+    std::lock_guard no_capture(r.capture);
+    TANDEM_CUDA(cudaDeviceSynchronize());  // what other threads have queued for it comes first
+  }
+  std::lock_guard lock(r.mutex);
+  for (Stream*& s : r.idle) {
+    if (s->device != device) continue;
+    std::swap(s, r.idle.back());
+    Stream* taken = r.idle.back();
+    r.idle.pop_back();
+    return taken;
+  }
+  r.streams.push_back(std::make_unique<Stream>(device, r.stats));
+  return r.streams.back().get();
+}
+
+Stream& own_stream(int device) {
+  ThreadStreams& t = thread_streams;
+  if (t.current != device) {
+    TANDEM_CUDA(cudaSetDevice(device));
+    t.current = device;
+  }
+  if (!t.of[device]) t.of[device] = take_stream(device);
+  return *t.of[device];
+}
+
+void wait(Stream& s) {
+  TANDEM_CUDA(cudaStreamSynchronize(s.handle));
+  const unsigned long long word = *s.refusal;
+  if (word == 0) return;
+  *s.refusal = 0;
+  throw ValueError(stray_index(static_cast<Asker>((word >> 62) - 1), static_cast<int64_t>(word >> 32 & 0x3fffffff),
+                               static_cast<int32_t>(word)));
+}
+
+// Few bytes of the host travel as an argument, for which nobody waits.
+struct Write {
+  static constexpr int threads = 256;
+  static constexpr size_t kMost = 3072;
+  unsigned char* to;
+  int bytes;
+  unsigned char from[kMost];
+  TANDEM_DEVICE void operator()(const Block& block) const {
+    for (int i = block.thread; i < bytes; i += threads) to[i] = from[i];
+  }
+};
+
+std::string version_text(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+Devices find_devices() {
+  Devices found;
+  int count = 0, driver = 0, toolkit = 0;
+  cudaRuntimeGetVersion(&toolkit);
+  cudaDriverGetVersion(&driver);  // 0 without one
+  found.toolkit = version_text(toolkit);
+  found.driver = driver > 0 ? version_text(driver) : "";
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status != cudaSuccess || count == 0) {
+    cudaGetLastError();
+    found.why_none = status == cudaSuccess ? "no device is visible to this process" : cudaGetErrorString(status);
+    if (driver == 0) found.why_none += "; no NVIDIA driver is loaded";
+    found.why_none += "; use the device cpu";
+    return found;
+  }
+  for (int i = 0; i < count && i < kMostDevices; ++i) {
+    cudaDeviceProp p;
+    TANDEM_CUDA(cudaGetDeviceProperties(&p, i));
+    found.all.push_back({p.name, p.major, p.minor, p.multiProcessorCount, static_cast<int64_t>(p.totalGlobalMem)});
+  }
+  return found;
+}
+
+}  // namespace
+
+void check(cudaError_t status, const char* expression, const char* file, int line) {
+  if (status == cudaSuccess) return;
+  const char* slash = std::strrchr(file, '/');
+  const std::string text = std::string("cuda: ") + expression + " at " + (slash ? slash + 1 : file) + ":" +
+                           std::to_string(line) + ": " + cudaGetErrorName(status) + " (" + cudaGetErrorString(status) +
+                           ")";
+  if (status == cudaErrorMemoryAllocation) throw OutOfMemory(text + "; use a smaller batch or model");
+  throw DeviceError(text);
+}
+
+const Devices& devices() {
+  static const Devices found = find_devices();
+  return found;
+}
+
+int multiprocessors(Device device) { return devices().all[static_cast<size_t>(device.index)].multiprocessors; }
+
+cudaStream_t stream(Device device) { return own_stream(device.index).handle; }
+uint64_t stream_id(Device device) { return reinterpret_cast<uintptr_t>(stream(device)); }
+int* counters(Device device) { return own_stream(device.index).counters; }
+unsigned long long* refusals(Device device) { return own_stream(device.index).refusal_on_device; }
+
+void* workspace_bytes(Device device, size_t bytes) {
+  Stream& s = own_stream(device.index);
+  if (bytes > s.workspace_bytes) {
+    const size_t size = bytes < (size_t{8} << 20) ? size_t{8} << 20 : bytes + bytes / 2;
+    s.workspace = allocate(size, device.index);
+    s.workspace_bytes = size;
+  }
+  return s.workspace;
+}
+
+void* allocate(size_t bytes, int device) {
+  Stream& s = own_stream(device);
+  Runtime& r = runtime();
+  std::lock_guard lock(r.mutex);
+  void* block = s.pool.take(bytes);
+  if (!block) {  // the pools of other streams may have some
+    for (const auto& other : r.streams) other->pool.release_cached();
+    block = s.pool.take(bytes);
+  }
+  if (!block)
+    throw OutOfMemory("cuda: " + mebibytes(bytes) + " for a tensor could not be had on cuda:" + std::to_string(device) +
+                      " (" + mebibytes(r.stats.bytes_in_use) + " are in use); use a smaller batch or model");
+  r.owners[block] = &s;
+  return block;
+}
+
+void release(void* block, size_t bytes, int device) noexcept {
+  Runtime& r = runtime();
+  std::unique_lock lock(r.mutex);
+  const auto found = r.owners.find(block);
+  Stream* owner = found->second;
+  r.owners.erase(found);
+  const Stream* mine = thread_streams.of[device];
+  if (mine && mine != owner) cudaStreamSynchronize(mine->handle);  // its next user is another stream
+  owner->pool.give_back(block, bytes);
+}
+
+MemoryStats memory_stats() {
+  std::lock_guard lock(runtime().mutex);
+  return runtime().stats;
+}
+
+void release_cached_memory() {
+  Runtime& r = runtime();
+  std::lock_guard no_capture(r.capture);
+  std::lock_guard lock(r.mutex);
+  for (const auto& s : r.streams) s->pool.release_cached();
+}
+
+void copy(void* to, Device to_device, const void* from, Device from_device, size_t bytes) {
+  if (bytes == 0) return;
+  if (from_device.kind == Device::Kind::cpu) {
+    if (bytes > Write::kMost) {
+      TANDEM_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream(to_device)));
+      return;
+    }
+    Write write{static_cast<unsigned char*>(to), static_cast<int>(bytes), {}};
+    std::memcpy(write.from, from, bytes);
+    return launch(to_device, 1, write);
+  }
+  Stream& source = own_stream(from_device.index);
+  if (to_device.kind == Device::Kind::cpu) {
+    TANDEM_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, source.handle));
+    return wait(source);
+  }
+  if (to_device == from_device) {
+    TANDEM_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, source.handle));
+    return;
+  }
+  wait(own_stream(to_device.index));  // whoever had `to` before
+  TANDEM_CUDA(cudaMemcpyPeerAsync(to, to_device.index, from, from_device.index, bytes, stream(from_device)));
+  wait(source);
+}
+
+void fill_bytes(void* to, Device device, int value, size_t bytes) {
+  TANDEM_CUDA(cudaMemsetAsync(to, value, bytes, stream(device)));
+}
+
+void synchronize(Device device) { wait(own_stream(device.index)); }
+
+struct Graph::State {
+  Device device;
+  cudaGraphExec_t executable = nullptr;
+};
+
+Graph::Graph(Device device, const std::function<void()>& calls) : state_(new State{device}) {
+  std::lock_guard capturing(runtime().capture);
+  const cudaStream_t s = stream(device);
+  TANDEM_CUDA(cudaStreamBeginCapture(s, cudaStreamCaptureModeThreadLocal));
+  cudaGraph_t graph = nullptr;
+  try {
+    calls();
+  } catch (...) {
+    cudaStreamEndCapture(s, &graph);
+    if (graph) cudaGraphDestroy(graph);
+    throw;
+  }
+  TANDEM_CUDA(cudaStreamEndCapture(s, &graph));
+  const cudaError_t status = cudaGraphInstantiate(&state_->executable, graph, 0);
+  cudaGraphDestroy(graph);
+  TANDEM_CUDA(status);
+}
+
+Graph::~Graph() {
+  if (state_->executable) cudaGraphExecDestroy(state_->executable);
+}
+
+void Graph::launch() const { TANDEM_CUDA(cudaGraphLaunch(state_->executable, stream(state_->device))); }
+
+}  // namespace tandem::cuda
