@@ -16,13 +16,19 @@ LaunchObserver* set_launch_observer(LaunchObserver* observer);  // returns the o
 extern constinit thread_local LaunchObserver* launch_observer;
 
 namespace detail {
-template <Use U>
-Device device_of(const Operand<U>& operand) {
-  return operand.device;
-}
-template <Use U>
-Device device_of(const Operands<U>& operands) {
-  return operands[0].device;
+inline bool on_cuda(const View& operand) { return operand.device.kind == Device::Kind::cuda; }
+// Any operand says it: the first may be an option that is absent.
+template <class K>
+bool runs_on_cuda(const K& k) {
+  const auto one = [](const auto& field) {
+    if constexpr (requires { field.use; })
+      return on_cuda(field);
+    else if constexpr (requires { field.use_of_each; })
+      return field.size() > 0 && on_cuda(field[0]);
+    else
+      return false;
+  };
+  return std::apply([&](const auto&... field) { return (one(field) || ...); }, k.fields());
 }
 template <class K>
 void observe(const K& k) {
@@ -61,9 +67,8 @@ void launch(const K& k) {
     return record_call(k);
   if (launch_observer) [[unlikely]]
     detail::observe(k);
-  const bool cuda = detail::device_of(std::get<0>(k.fields())).kind == Device::Kind::cuda;
   if constexpr (RunsOn<K, Cuda>) {
-    if (cuda) return run(Cuda{}, k);
+    if (detail::runs_on_cuda(k)) return run(Cuda{}, k);
   }
   if constexpr (RunsOn<K, Cpu>) run(Cpu{}, k);
 }
