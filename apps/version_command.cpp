@@ -6,6 +6,7 @@
 
 #include "commands.h"
 #include "options.h"
+#include "tandem/core/cuda.h"
 #include "tandem/core/threads.h"
 #include "tandem/core/version.h"
 #include "terminal.h"
@@ -33,19 +34,37 @@ int print_version(const OutputOptions& output) {
 
 int print_devices(const OutputOptions& output) {
   const std::string fault = cuda_fault();
+  const cuda::Devices& cuda = cuda::devices();
   if (output.json) {
-    Json cuda = {{"device", "cuda"}, {"available", fault.empty()}};
-    if (!fault.empty()) cuda["reason"] = fault;
-    const Json cpu = {{"device", "cpu"},
-                      {"available", true},
-                      {"cores", available_cores()},
-                      {"cpu_path", cpu_path()},
-                      {"blas", blas_description()}};
-    print_json({{"devices", {cpu, cuda}}});
-  } else {
-    print(fmt::format("cpu    {} cores, {} kernels, {}\ncuda   {}\n", available_cores(), cpu_path(), blas_description(),
-                      fault.empty() ? "available" : fault));
+    Json all = {{{"device", "cpu"},
+                 {"available", true},
+                 {"cores", available_cores()},
+                 {"cpu_path", cpu_path()},
+                 {"blas", blas_description()}}};
+    if (!fault.empty()) all.push_back({{"device", "cuda"}, {"available", false}, {"reason", fault}});
+    for (size_t i = 0; i < cuda.all.size(); ++i) {
+      const cuda::DeviceInfo& gpu = cuda.all[i];
+      all.push_back({{"device", fmt::format("cuda:{}", i)},
+                     {"available", true},
+                     {"name", gpu.name},
+                     {"compute_capability", fmt::format("{}.{}", gpu.major, gpu.minor)},
+                     {"multiprocessors", gpu.multiprocessors},
+                     {"bytes", gpu.bytes},
+                     {"driver", cuda.driver},
+                     {"toolkit", cuda.toolkit}});
+    }
+    print_json({{"devices", all}});
+    return kOk;
   }
+  std::string text =
+      fmt::format("cpu    {} cores, {} kernels, {}\n", available_cores(), cpu_path(), blas_description());
+  if (!fault.empty()) text += fmt::format("cuda   {}\n", fault);
+  for (size_t i = 0; i < cuda.all.size(); ++i) {
+    const cuda::DeviceInfo& gpu = cuda.all[i];
+    text += fmt::format("cuda:{} {}, {:.0f} GiB, compute capability {}.{}\n", i, gpu.name,
+                        static_cast<double>(gpu.bytes) / (1 << 30), gpu.major, gpu.minor);
+  }
+  print(text);
   return kOk;
 }
 
