@@ -1,0 +1,107 @@
+#!/usr/bin/env bash
+# The program on a device, an emulated GPU: equal bytes however it trains, and what it says and leaves when the device
+# is missing, full or lost.
+set -uo pipefail
+program=$TANDEM_BINARY_DIR/tests/tandem_emulated
+skip() {
+  echo "SKIPPED: $1"
+  exit 77
+}
+[[ -x $program ]] || skip "there is no tandem_emulated"
+command -v python3 >/dev/null || skip "python3 is not installed"
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$folder" || exit 1
+failures=0
+wrong() {
+  echo "FAILED: $*"
+  failures=$((failures + 1))
+}
+small=(--device cuda --dataset digits -b 16 -q)
+dense=(--layers "dense:8,bn,relu,dense:10")
+
+# expect STATUS TEXT COMMAND...: the exit status, and a text on stdout or stderr. With a status other than 0, stderr is
+# one sentence in one line.
+expect() {
+  local status=$1 text=$2 output got
+  shift 2
+  output=$("$@" 2>stderr)
+  got=$?
+  output+=$(cat stderr)
+  [[ $got == "$status" ]] || wrong "$*: exit $got instead of $status: $output"
+  [[ $output == *"$text"* ]] || wrong "$*: no '$text' in: $output"
+  ((status == 0 || $(wc -l <stderr) == 1)) || wrong "$*: more than one line on stderr: $(cat stderr)"
+}
+train() {  # OUT FLAGS...
+  expect 0 "" "$program" train "${small[@]}" --out "$@"
+}
+same() {
+  cmp -s "$1" "$2" || wrong "$1 and $2 differ"
+}
+# Every record of an unfinished run is whole, and there are at least so many.
+readable() {
+  python3 - "$@" <<'EOP' || wrong "what $1 holds is not readable"
+import csv, json, os, sys
+run, least = sys.argv[1], int(sys.argv[2])
+for name in {"config.json", "env.json"} & set(os.listdir(run)):  # a lost device's data cannot be hashed for env.json
+    json.load(open(os.path.join(run, name)))
+text = open(os.path.join(run, "metrics.jsonl")).read()
+records = [json.loads(row) for row in text.splitlines()]
+assert text.endswith("\n") and len(records) >= least, records
+assert len({len(row) for row in csv.reader(open(os.path.join(run, "metrics.csv")))}) == 1
+EOP
+}
+
+expect 0 "cuda:0 emulated GPU" "$program" devices
+
+# Training: replayed as graphs, op by op, and again.
+train w1 --model w1 --max-steps 8
+train w1_eager --model w1 --max-steps 8 --eager
+train w1_again --model w1 --max-steps 8
+train w1_checked --model w1 --max-steps 8 --check-plan 3
+conv=(--layers "conv:4:k=5:s=4,bn,relu,dropout:0.2,dense:10" --optimizer adam --shift 1 --clip 1 --max-steps 8)
+train conv "${conv[@]}"
+train conv_eager "${conv[@]}" --eager
+for run in w1_eager w1_again w1_checked; do same w1/model.safetensors $run/model.safetensors; done
+same conv/model.safetensors conv_eager/model.safetensors
+cmp -s w1/model.safetensors conv/model.safetensors && wrong "cmp finds all files the same"
+
+# A pair, twice, and alone: two threads train on the device at once.
+for out in pair pair_again; do
+  expect 0 "A/A difference: 0" "$program" compare "${small[@]}" "${dense[@]}" --seeds 1 --max-steps 8 --out $out
+done
+train alone "${dense[@]}" --max-steps 8
+for arm in seed1_bn seed1_plain; do same pair/$arm/model.safetensors pair_again/$arm/model.safetensors; done
+same pair/seed1_bn/model.safetensors alone/model.safetensors
+
+# A model trained there is read on the CPU, and the other way round.
+expect 0 "accuracy" "$program" eval alone --dataset digits --device cpu
+expect 0 "accuracy" "$program" eval alone --dataset digits --device cuda
+
+# No such device.
+export TANDEM_EMULATED_GPUS=0
+expect 0 "no CUDA-capable device is detected" "$program" devices
+expect 7 "no CUDA-capable device is detected" "$program" train "${small[@]}" --max-steps 2 --out none
+unset TANDEM_EMULATED_GPUS
+expect 7 "1 devices of this machine" "$program" train --dataset digits --device cuda:3 --max-steps 2 --out none
+[[ ! -e none ]] || wrong "a run without a device leaves a folder"
+
+# Not enough memory.
+long=("$program" train "${small[@]}" "${dense[@]}" --max-steps 300 --eval-every 20)
+TANDEM_EMULATED_MIB=8 expect 6 "use a smaller batch or model" "${long[@]}" --out full
+[[ ! -e full ]] || wrong "a run without memory leaves a folder"
+
+# The device is lost: before training an earlier run stays as it was; in training the records stay.
+cp -r alone earlier
+TANDEM_EMULATED_FAULT_AFTER=30 TANDEM_EMULATED_FAULT=719 expect 7 "cudaErrorLaunchFailure" \
+  "${long[@]}" --out earlier --force
+diff -r alone earlier || wrong "a run that never began has changed an earlier one"
+for calls in 600 900 1300; do
+  TANDEM_EMULATED_FAULT_AFTER=$calls TANDEM_EMULATED_FAULT=719 expect 7 "cudaErrorLaunchFailure" \
+    "${long[@]}" --out lost_$calls
+done
+readable lost_900 2
+readable lost_1300 5
+expect 0 "" "${long[@]}" --out lost_900 --force
+
+exit $((failures > 0))
