@@ -11,6 +11,7 @@
 
 #include "clock.h"
 #include "statistics.h"
+#include "stepper.h"
 #include "tandem/core/compile.h"
 #include "tandem/core/threads.h"
 #include "tandem/optim/optimizer.h"

@@ -7,10 +7,10 @@
 namespace tandem {
 
 struct FetchOptions {
-  std::string dir;                   // the folder that gets the files; empty: the cache
-  std::vector<std::string> mirrors;  // http(s) addresses of folders, tried in order; empty: the public ones
-  double connect_seconds = 8;        // for all mirrors together, when none answers
-  bool unless_failed_lately = false; // give up at once if the last try failed within a day
+  std::string dir;                    // the folder that gets the files; empty: the cache
+  std::vector<std::string> mirrors;   // http(s) addresses of folders, tried in order; empty: the public ones
+  double connect_seconds = 8;         // for all mirrors together, when none answers
+  bool unless_failed_lately = false;  // give up at once if the last try failed within a day
 };
 
 // Puts the four files of `name` into the folder, each whole and with the published checksum or not at all, and

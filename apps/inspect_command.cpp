@@ -8,6 +8,7 @@
 #include "commands.h"
 #include "model_file.h"
 #include "options.h"
+#include "stepper.h"
 #include "tandem/core/compile.h"
 #include "tandem/core/safetensors.h"
 #include "tandem/core/text.h"

@@ -238,6 +238,9 @@ void add_device_options(CLI::App& app, TrainSettings& s) {
 
 void add_dtype(CLI::App& app, TrainSettings& s) {
   add_choice(app, "--dtype", s.dtype, {"float32", "float64"}, "of parameters: float32 or float64")->group("Machine");
+  add_choice(app, "--precision", s.precision, {"fp32", "tf32", "bf16"},
+             "of a GPU's float32 products: fp32, or factors rounded to tf32 or bf16")
+      ->group("Machine");
 }
 
 void add_step_options(CLI::App& app, TrainSettings& s) {
@@ -347,6 +350,14 @@ std::string cuda_fault() {
 }
 
 void use_device(const TrainSettings& settings) {
+  if (settings.precision != "fp32" && settings.device == "cpu") {
+    throw DeviceError(fmt::format("--precision {}: expected a CUDA device, got cpu; name one with --device cuda",
+                                  settings.precision));
+  }
+  if (settings.precision != "fp32" && settings.dtype != "float32") {
+    throw UsageError(
+        fmt::format("--precision {}: expected --dtype float32, got {}", settings.precision, settings.dtype));
+  }
   require_device(Device::parse(settings.device));
   set_threads(settings.threads > 0 ? static_cast<int>(settings.threads) : available_cores());
 }

@@ -58,7 +58,7 @@ void add_data_dir(CLI::App& app, TrainSettings& settings);          // --data al
 void add_training_options(CLI::App& app, TrainSettings& settings);  // --epochs to --eval-every (not --seed)
 void add_seed(CLI::App& app, TrainSettings& settings);              // --seed
 void add_device_options(CLI::App& app, TrainSettings& settings);    // --device, --threads
-void add_dtype(CLI::App& app, TrainSettings& settings);             // --dtype
+void add_dtype(CLI::App& app, TrainSettings& settings);             // --dtype, --precision
 void add_step_options(CLI::App& app, TrainSettings& settings);      // --eager, --check-plan
 
 // --config, and what take_defaults(), called once all flags were read, does: a flag that was not given gets its value

@@ -249,6 +249,7 @@ Json to_json(const TrainSettings& s) {
           {"device", s.device},
           {"threads", s.threads},
           {"dtype", s.dtype},
+          {"precision", s.precision},
           {"eager", s.eager},
           {"check_plan", s.check_plan}};
 }

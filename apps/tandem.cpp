@@ -25,8 +25,8 @@ void add_commands(CLI::App& program, Action& action) {
   program.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);  // of a flag given twice
   program.require_subcommand(0, 1);
   program.allow_extras();  // so that refuse_unknown() can name the nearest word; subcommands inherit it
-  for (auto* add :
-       {add_train, add_compare, add_claims, add_eval, add_predict, add_inspect, add_data, add_bench, add_devices, add_version}) {
+  for (auto* add : {add_train, add_compare, add_claims, add_eval, add_predict, add_inspect, add_data, add_bench,
+                    add_devices, add_version}) {
     add(program, action);
   }
 }

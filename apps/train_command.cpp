@@ -83,6 +83,7 @@ std::string describe(Module& model, const TrainSettings& s, const Splits& data) 
                      group_digits(data.test.size()));
   out += fmt::format("steps       {} of {} images ({} an epoch), seed {}\n", group_digits(steps), *s.batch_size,
                      group_digits(loader.batches()), s.seed);
+  if (s.device != "cpu") out += fmt::format("device      {}, {} in {}\n", s.device, s.dtype, s.precision);
   if (s.target > 0) {
     out += fmt::format(
         "target      stops when the validation accuracy is at least {} %,\n            looked at every {} steps{}\n",

@@ -3,18 +3,15 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "exit_code.h"
-#include "tandem/core/compile.h"
 #include "tandem/data/data_loader.h"
 #include "tandem/layers/sequential.h"
 #include "tandem/optim/optimizer.h"
-#include "tandem/optim/step_log.h"
 
 namespace tandem {
 
@@ -58,6 +55,7 @@ struct TrainSettings {
   std::string device = "cpu";
   int64_t threads = 0;  // 0: the cores this process may use
   std::string dtype = "float32";
+  std::string precision = "fp32";  // of a GPU's float32 products: fp32, tf32, bf16
 
   bool eager = false;      // run steps op by op instead of replaying their plan: the same values, slower
   int64_t check_plan = 0;  // > 0: every so many steps run the eager step too and compare all bytes
@@ -86,38 +84,6 @@ std::unique_ptr<Sequential> make_model(const TrainSettings& settings, const Data
 
 // As the settings (resolved) have it. Throws ValueError.
 std::unique_ptr<Optimizer> make_optimizer(Module& model, const TrainSettings& settings);
-
-// What a training step does with a batch {x, labels}: forward, loss, gradients, update. Returns {loss, logits}.
-std::vector<Tensor> training_step(Module& model, Optimizer& optimizer, const TrainSettings& settings,
-                                  const std::vector<Tensor>& batch);
-
-// Runs the training steps of a model, compiled: gathers the batch, training_step(), notes loss and accuracy. Model,
-// optimizer, loader and settings outlive it.
-class Stepper {
- public:
-  Stepper(Module& model, Optimizer& optimizer, DataLoader& loader, const TrainSettings& settings);
-  // The step on batch `index` of `epoch`, queued where the device is a GPU.
-  void step(int64_t epoch, int64_t index);
-  int64_t images() const;  // of the last step
-  // Of the steps since the last take(), oldest first. To be called after at most `capacity` of them.
-  std::vector<StepLog::Record> take() { return log_.take(); }
-  int64_t capacity() const { return log_.capacity(); }
-
- private:
-  std::vector<Tensor> run(const std::vector<Tensor>& rows);
-  // Of one batch size: what the step reads, at a fixed place.
-  struct Picked {
-    Tensor rows, shifts;
-  };
-  Module& model_;
-  Optimizer& optimizer_;
-  DataLoader& loader_;
-  const TrainSettings& settings_;
-  StepLog log_;
-  std::map<int64_t, Picked> picked_;
-  int64_t images_ = 0;
-  CompiledStep compiled_;
-};
 
 // The batches of training, in an order given by the seed alone.
 DataLoader make_loader(const Dataset& data, const TrainSettings& settings);

@@ -61,7 +61,7 @@ int print_devices(const OutputOptions& output) {
   if (!fault.empty()) text += fmt::format("cuda   {}\n", fault);
   for (size_t i = 0; i < cuda.all.size(); ++i) {
     const cuda::DeviceInfo& gpu = cuda.all[i];
-    text += fmt::format("cuda:{} {}, {:.0f} GiB, compute capability {}.{}\n", i, gpu.name,
+    text += fmt::format("cuda:{} {}, {:.1f} GiB, compute capability {}.{}\n", i, gpu.name,
                         static_cast<double>(gpu.bytes) / (1 << 30), gpu.major, gpu.minor);
   }
   print(text);

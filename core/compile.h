@@ -42,7 +42,7 @@ struct CompileOptions {
   int64_t check_every = 0;  // > 0: every so many steps run the eager step too and compare all results, byte by byte
   // The plan's rewrites, one by one; see core/README.md. Results do not depend on them.
   bool fuse = true, order = true, block = true, recompute = true;
-  bool graph = true;    // on a GPU, from the third replay on, one CUDA graph instead of a launch for each call
+  bool graph = true;    // on a GPU, from the second replay on, one CUDA graph instead of a launch for each call
   bool poison = false;  // fill the temporaries with NaN before each replay, for tests
 };
 

@@ -23,8 +23,8 @@ void require_device(Device device) {
   const cuda::Devices& devices = cuda::devices();
   if (devices.all.empty()) throw DeviceError("cuda: " + devices.why_none);
   if (device.index >= static_cast<int>(devices.all.size())) {
-    throw DeviceError(fmt::format("cuda: expected one of the {} devices of this machine, cuda:0 to cuda:{}, got {}",
-                                  devices.all.size(), devices.all.size() - 1, to_string(device)));
+    throw DeviceError(fmt::format("cuda: this machine has {} GPU{}, the last is cuda:{}; got {}", devices.all.size(),
+                                  devices.all.size() == 1 ? "" : "s", devices.all.size() - 1, to_string(device)));
   }
 }
 

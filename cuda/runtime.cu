@@ -179,8 +179,6 @@ const Devices& devices() {
   return found;
 }
 
-int multiprocessors(Device device) { return devices().all[static_cast<size_t>(device.index)].multiprocessors; }
-
 cudaStream_t stream(Device device) { return own_stream(device.index).handle; }
 uint64_t stream_id(Device device) { return reinterpret_cast<uintptr_t>(stream(device)); }
 int* counters(Device device) { return own_stream(device.index).counters; }

@@ -32,7 +32,4 @@ int* counters(Device device);
 // refusal(...); read by synchronize().
 unsigned long long* refusals(Device device);
 
-// The device's multiprocessors: for choices of speed, never of a sum's order.
-int multiprocessors(Device device);
-
 }  // namespace tandem::cuda

@@ -66,10 +66,15 @@ struct GatherPixel {
   const int32_t *index, *shifts;  // shifts may be null
   T* y;
   T scale;
+  int64_t count;          // of images
   int32_t h, w, c, size;  // of an image
   TANDEM_DEVICE void operator()(int64_t i) const {
     const int64_t image = i / size;
     const int32_t at = static_cast<int32_t>(i - image * size);
+    if (index[image] < 0 || index[image] >= count) {
+      y[i] = T(0);
+      return;
+    }
     const uint8_t* x = images + index[image] * int64_t{size};
     if (!shifts) {
       y[i] = static_cast<T>(x[at]) * scale;
@@ -143,7 +148,7 @@ void run(Cuda, const GatherImages& k) {
   floating(k.y.dtype, [&]<class T>(T) {
     for_elements(k.y.device, dims.numel(),
                  GatherPixel<T>{k.images.as<uint8_t>(), k.index.as<int32_t>(), k.shifts.as<int32_t>(), k.y.as<T>(),
-                                static_cast<T>(k.scale), h, w, c, h * w * c});
+                                static_cast<T>(k.scale), k.images.dims[0], h, w, c, h * w * c});
   });
 }
 

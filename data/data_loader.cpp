@@ -12,6 +12,7 @@
 #include "tandem/core/dispatch.h"
 #include "tandem/core/error.h"
 #include "tandem/core/ops.h"
+#include "tandem/core/ops/check.h"
 #include "tandem/core/random.h"
 #include "tandem/core/threads.h"
 #include "tandem/data/prefetcher.h"
@@ -153,6 +154,7 @@ Batch DataLoader::State::gather(const Tensor& rows, const Tensor& shifts) {
                                  options.shift > 0 ? " and shifts int32 [n, 2]" : "", describe("rows", rows),
                                  shifts.defined() ? " and " + describe("shifts", shifts) : ""));
   }
+  check_index(rows, x.dim(0), Asker::gather_rows);
   Batch batch{empty(x.shape().with(0, n), {options.dtype, options.device}), empty({n}, {Dtype::int32, options.device})};
   if (x.dtype() == Dtype::uint8) {
     GatherImages gather{x, rows, shifts, batch.x, 1.0 / 255};

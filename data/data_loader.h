@@ -48,7 +48,8 @@ class DataLoader {
   Batch batch(int64_t epoch, int64_t index) const;
   // What batch() does, in two halves: which rows of data().x batch `index` takes, int32 [n], and how their images move,
   // int32 [n, 2] {down, right} (empty without shifts), on the host; and the batch of such rows, whose tensors are on
-  // the loader's device. A compiled step takes rows and shifts as inputs and gathers.
+  // the loader's device. A compiled step takes rows and shifts as inputs and gathers. Throws ShapeError, and ValueError
+  // for a row that data().x does not have (on a GPU: whoever next waits for it does).
   struct Rows {
     std::vector<int32_t> rows, shifts;
   };

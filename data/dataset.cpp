@@ -18,8 +18,8 @@ Dataset Dataset::from(Tensor x, Tensor y, std::string name, int64_t classes) {
     throw ValueError(fmt::format("Dataset: expected x of uint8, float32 or float64, got {}", name_of(x.dtype())));
   }
   if (y.dtype() != Dtype::int32) {
-    throw ValueError(fmt::format("Dataset: expected y of int32, got {}; convert it with to(Dtype::int32)",
-                                 name_of(y.dtype())));
+    throw ValueError(
+        fmt::format("Dataset: expected y of int32, got {}; convert it with to(Dtype::int32)", name_of(y.dtype())));
   }
   if (x.numel() == 0) throw ValueError(fmt::format("Dataset: expected at least one row and element, got {}", got));
   if (x.dim(0) > INT32_MAX) throw ValueError(fmt::format("Dataset: expected at most 2^31 - 1 rows, got {}", got));
@@ -49,8 +49,8 @@ Dataset Dataset::take(int64_t first, int64_t n) const {
 
 std::pair<Dataset, Dataset> split(const Dataset& data, int64_t validation) {
   if (validation <= 0 || validation >= data.count) {
-    throw ValueError(fmt::format("split: expected 1 to {} validation rows of {}, got {}", data.count - 1, data.count,
-                                 validation));
+    throw ValueError(
+        fmt::format("split: expected 1 to {} validation rows of {}, got {}", data.count - 1, data.count, validation));
   }
   return {data.take(0, data.count - validation), data.take(data.count - validation, validation)};
 }

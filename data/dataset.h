@@ -22,7 +22,7 @@ struct Dataset {
   static Dataset from(Tensor x, Tensor y, std::string name = "custom", int64_t classes = 0);
 
   int64_t size() const { return count; }
-  Shape sample_shape() const;  // without the batch axis
+  Shape sample_shape() const;                    // without the batch axis
   Dataset take(int64_t first, int64_t n) const;  // rows [first, first + n); throws ValueError
 };
 

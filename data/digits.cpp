@@ -202,7 +202,8 @@ void draw_digit(const Glyph& glyph, Draws& draws, uint8_t* image) {
 }  // namespace
 
 Dataset make_digits(int64_t n, uint64_t seed) {
-  if (n < 1 || n > INT32_MAX) throw ValueError(fmt::format("make_digits: expected 1 to {} images, got {}", INT32_MAX, n));
+  if (n < 1 || n > INT32_MAX)
+    throw ValueError(fmt::format("make_digits: expected 1 to {} images, got {}", INT32_MAX, n));
   static const std::vector<std::vector<Glyph>> glyphs = parse_styles();
   Tensor x = empty({n, kSide, kSide, 1}, {.dtype = Dtype::uint8}), y = empty({n}, {.dtype = Dtype::int32});
   uint8_t* images = x.mutable_data<uint8_t>();

@@ -21,19 +21,18 @@ struct Sums {
   const char* content_sha256[4];
   const char* gzip_md5[4];
 };
-constexpr Sums kSums[2] = {
-    {"mnist",
-     {"ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-      "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-      "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-      "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"},
-     {"f68b3c2dcbeaaa9fbdd348bbdeb94873", "d53e105ee54ea40749a09fcbcd1e9432", "9fb629c4189551a2d022fa330f9573f3",
-      "ec29112dd5afa0611ce80d1b7f02629c"}},
-    {"fashion-mnist",
-     {"", "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9", "",
-      "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"},
-     {"8d4fb7e6c68d591d4c3dfef9ec88bf0d", "25c81989df183df01b3e8a0aad5dffbe", "bef4ecab320f06d8554ea6380940ec79",
-      "bb300cfdad3c16e7a12a480ee83cd310"}}};
+constexpr Sums kSums[2] = {{"mnist",
+                            {"ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+                             "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+                             "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+                             "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"},
+                            {"f68b3c2dcbeaaa9fbdd348bbdeb94873", "d53e105ee54ea40749a09fcbcd1e9432",
+                             "9fb629c4189551a2d022fa330f9573f3", "ec29112dd5afa0611ce80d1b7f02629c"}},
+                           {"fashion-mnist",
+                            {"", "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9", "",
+                             "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"},
+                            {"8d4fb7e6c68d591d4c3dfef9ec88bf0d", "25c81989df183df01b3e8a0aad5dffbe",
+                             "bef4ecab320f06d8554ea6380940ec79", "bb300cfdad3c16e7a12a480ee83cd310"}}};
 
 const Sums& sums_of(const std::string& name) {
   for (const Sums& sums : kSums) {
@@ -68,11 +67,11 @@ std::vector<std::string> missing_files(const std::string& dir) {
     const auto missing = missing_files(folder);
     if (missing.size() < 4 && lacking.empty()) lacking = fmt::format("; {} lacks {}", folder, fmt::join(missing, ", "));
   }
-  throw DataError(fmt::format(
-      "{0}: expected the files {1} (raw or .gz), found them in none of {2}{3}; "
-      "get them with `tandem data fetch {0}`, or name their folder with --data or TANDEM_DATA",
-      name, fmt::join(kMnistFiles, ", "), folders.empty() ? "(no folder known)" : fmt::format("{}", fmt::join(folders, ", ")),
-      lacking));
+  throw DataError(
+      fmt::format("{0}: expected the files {1} (raw or .gz), found them in none of {2}{3}; "
+                  "get them with `tandem data fetch {0}`, or name their folder with --data or TANDEM_DATA",
+                  name, fmt::join(kMnistFiles, ", "),
+                  folders.empty() ? "(no folder known)" : fmt::format("{}", fmt::join(folders, ", ")), lacking));
 }
 
 // The IDX file that a strictly read uint8 tensor came from.
@@ -129,12 +128,12 @@ Dataset load_mnist(const std::string& dir, Split split, const std::string& name)
   const Tensor images = read_idx(images_path, 3), labels = read_idx(labels_path, 1);
   const int64_t n = images.dim(0);
   if (images.dim(1) != 28 || images.dim(2) != 28) {
-    throw DataError(fmt::format("{}: {}: expected images of 28x28, got {}x{}", name, images_path, images.dim(1),
-                                images.dim(2)));
+    throw DataError(
+        fmt::format("{}: {}: expected images of 28x28, got {}x{}", name, images_path, images.dim(1), images.dim(2)));
   }
   if (labels.dim(0) != n) {
-    throw DataError(fmt::format("{}: expected as many labels as images, got {} in {} and {} in {}", name,
-                                labels.dim(0), labels_path, n, images_path));
+    throw DataError(fmt::format("{}: expected as many labels as images, got {} in {} and {} in {}", name, labels.dim(0),
+                                labels_path, n, images_path));
   }
   const uint8_t* label = labels.data<uint8_t>();
   for (int64_t i = 0; i < n; ++i) {
@@ -173,8 +172,8 @@ std::string verify_mnist_file(const std::string& name, int file, std::span<const
                                 sums.content_sha256[file], content, way_out));
   }
   if (gzip) {
-    throw DataError(fmt::format("verify: {}: expected MD5 {}, got {}; {}", path, sums.gzip_md5[file], compressed,
-                                way_out));
+    throw DataError(
+        fmt::format("verify: {}: expected MD5 {}, got {}; {}", path, sums.gzip_md5[file], compressed, way_out));
   }
   throw DataError(fmt::format("verify: {}: expected a .gz file, since {} publishes no checksum of the raw one; {}",
                               path, name, way_out));

@@ -54,18 +54,21 @@ TEST_CASE("Dataset::from takes a host's arrays and refuses what does not fit") {
   CHECK(data.sample_shape() == Shape{2, 3});
   CHECK(Dataset::from(x, y, "mine", 7).classes == 7);
 
-  CHECK(error_of([&] { Dataset::from(x, Tensor::from(std::vector<int32_t>{0, 1}, {2})); }) ==
-        "Dataset: expected x[N, ...] and y[N], got x[4, 2, 3] and y[2]");
+  CHECK(error_of([&] {
+          Dataset::from(x, Tensor::from(std::vector<int32_t>{0, 1}, {2}));
+        }) == "Dataset: expected x[N, ...] and y[N], got x[4, 2, 3] and y[2]");
   CHECK(error_of([&] { Dataset::from(zeros({4}), y); }) == "Dataset: expected x[N, ...] and y[N], got x[4] and y[4]");
   CHECK(error_of([&] { Dataset::from(x.to(Dtype::int32), y); }) ==
         "Dataset: expected x of uint8, float32 or float64, got int32");
   CHECK(error_of([&] { Dataset::from(x, zeros({4})); }) ==
         "Dataset: expected y of int32, got float32; convert it with to(Dtype::int32)");
   CHECK(error_of([&] { Dataset::from(x, y, "mine", 2); }) == "Dataset: expected labels in [0, 2), got y[1] = 2");
-  CHECK(error_of([&] { Dataset::from(x, Tensor::from(std::vector<int32_t>{0, 1, -1, 0}, {4})); }) ==
-        "Dataset: expected labels in [0, 2), got y[2] = -1");
-  CHECK(error_of([&] { Dataset::from(zeros({0, 3}), Tensor::from(std::vector<int32_t>{}, {0})); }) ==
-        "Dataset: expected at least one row and element, got x[0, 3] and y[0]");
+  CHECK(error_of([&] {
+          Dataset::from(x, Tensor::from(std::vector<int32_t>{0, 1, -1, 0}, {4}));
+        }) == "Dataset: expected labels in [0, 2), got y[2] = -1");
+  CHECK(error_of([&] {
+          Dataset::from(zeros({0, 3}), Tensor::from(std::vector<int32_t>{}, {0}));
+        }) == "Dataset: expected at least one row and element, got x[0, 3] and y[0]");
   CHECK(error_of([&] { Dataset::from({}, y); }) == "Dataset: expected x and y, got an empty tensor");
 }
 
@@ -285,8 +288,7 @@ TEST_CASE("Where no thread can be started, a loader makes its batches itself") {
   const NoThreads none;
   CHECK(labels(loader) == loader.order(0));
   CHECK(labels(loader) == loader.order(1));
-  CHECK(warning ==
-        "DataLoader: no thread to prefetch with (Resource temporarily unavailable); going on without");
+  CHECK(warning == "DataLoader: no thread to prefetch with (Resource temporarily unavailable); going on without");
   set_warning_handler(before);
 }
 
@@ -301,6 +303,25 @@ TEST_CASE("An error in the prefetching thread surfaces at its item, each time it
   CHECK(error_of([&] { items.take(); }) == "item 2 is broken");
   CHECK_THROWS_AS(items.take(), DataError);
   CHECK(items.next() == 2);
+}
+
+TEST_CASE("A loader gathers the rows it is asked for, and refuses those that its data do not have", "[data]") {
+  const Dataset data = Dataset::from(Tensor::from(std::vector<uint8_t>{0, 51, 102, 255}, {4, 1}),
+                                     Tensor::from(std::vector<int32_t>{0, 1, 2, 3}, {4}));
+  const DataLoader loader(data, {.batch_size = 2, .shuffle = false});
+  const auto rows = [](std::vector<int32_t> at) { return Tensor::from(at, {static_cast<int64_t>(at.size())}); };
+  const Batch batch = loader.gather(rows({3, 1}));
+  CHECK(batch.x.to_vector<float>() == std::vector<float>{255 * (1.0f / 255), 51 * (1.0f / 255)});
+  CHECK(batch.y.to_vector<int32_t>() == std::vector<int32_t>{3, 1});
+  CHECK(loader.rows(0, 1).rows == std::vector<int32_t>{2, 3});
+  for (const int32_t stray : {4, -1}) {
+    CHECK(error_of([&] {
+            loader.gather(rows({0, stray}));
+          }) == "gather_rows: expected rows in [0, 4) of x, got " + std::to_string(stray));
+  }
+  CHECK(error_of([&] {
+          loader.gather(rows({0}), zeros({1, 2}, {Dtype::int32}));
+        }) == "DataLoader: expected rows int32 [n], got rows[1] and shifts[1, 2]");
 }
 
 }  // namespace tandem::test

@@ -83,7 +83,7 @@ export TANDEM_EMULATED_GPUS=0
 expect 0 "no CUDA-capable device is detected" "$program" devices
 expect 7 "no CUDA-capable device is detected" "$program" train "${small[@]}" --max-steps 2 --out none
 unset TANDEM_EMULATED_GPUS
-expect 7 "1 devices of this machine" "$program" train --dataset digits --device cuda:3 --max-steps 2 --out none
+expect 7 "this machine has 1 GPU" "$program" train --dataset digits --device cuda:3 --max-steps 2 --out none
 [[ ! -e none ]] || wrong "a run without a device leaves a folder"
 
 # Not enough memory.

@@ -297,12 +297,13 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
   return cudaSuccess;
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
-  BEGIN();
   capturing = nullptr;
-  *graph = stream->capture.release();
-  if (!stream->capture_spoiled) return cudaSuccess;
-  delete *graph;
-  *graph = nullptr;
+  std::unique_ptr<EmulatedGraph> captured = std::move(stream->capture);
+  BEGIN();
+  if (!stream->capture_spoiled) {
+    *graph = captured.release();
+    return cudaSuccess;
+  }
   return machine().last = cudaErrorStreamCaptureInvalidated;
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {

@@ -76,7 +76,7 @@ TEST_CASE("Gradients and operands of another device are refused", "[emulator]") 
 
 TEST_CASE("A GPU that is not there is refused, and the sentence says how many are", "[emulator]") {
   CHECK(device_error([] { ones({2}, {.device = Device::cuda(1)}); }) ==
-        "cuda: expected one of the 1 devices of this machine, cuda:0 to cuda:0, got cuda:1");
+        "cuda: this machine has 1 GPU, the last is cuda:0; got cuda:1");
   CHECK_THROWS_AS(ones({2}).to(Device::cuda(1)), DeviceError);
 }
 
