@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -29,6 +30,10 @@ std::vector<std::string> environment(const TempDir& folder, const ProgramOptions
                     {"XDG_CACHE_HOME", folder.file("cache")},
                     {"PATH", "/usr/bin:/bin"},
                     {"TERM", "xterm"}});
+  // The program's BLAS shall be the one that this process has: tests compare their bytes.
+  for (const char* name : {"OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"}) {
+    if (const char* value = std::getenv(name)) variables.insert({name, value});
+  }
   std::vector<std::string> lines;
   for (const auto& [name, value] : variables) lines.push_back(name + "=" + value);
   return lines;
