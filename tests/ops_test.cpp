@@ -153,6 +153,8 @@ TEST_CASE("Every op writes all of its outputs and none of its inputs", "[ops]") 
 
 TEST_CASE("Every op gives the same bytes on any number of threads", "[ops][threads]") {
   const int before = threads();
+  const bool on_cpu = test_device().kind == Device::Kind::cpu;  // a GPU pays no heed to the host's threads
+  const std::vector<int> numbers = on_cpu ? std::vector<int>{2, 3, 8} : std::vector<int>{2};
   for (const OpCase& row : op_cases()) {
     for (Dtype dtype : kDtypes) {
       for (const OpInputs& sample : all_samples(row)) {
@@ -160,7 +162,7 @@ TEST_CASE("Every op gives the same bytes on any number of threads", "[ops][threa
         Call call(row, sample, dtype);
         set_threads(1);
         const auto alone = call.run();
-        for (int n : {2, 3, 8}) {
+        for (int n : numbers) {
           set_threads(n);
           INFO(n << " threads");
           CHECK((call.run() == alone));

@@ -43,7 +43,7 @@ namespace {
 unsigned the_seed = 0;
 int skipped = -1;
 std::vector<std::string> barriers;
-std::map<std::pair<std::string, unsigned>, int> barrier_of_place;
+std::map<std::pair<const char*, unsigned>, int> barrier_of_place;
 
 }  // namespace
 
@@ -144,12 +144,18 @@ void run_block(int block, const std::vector<int>& order) {
 }  // namespace
 
 void Block::sync(std::source_location place) const {
-  const std::pair<std::string, unsigned> key{place.file_name(), place.line()};
-  auto found = ::emulator::barrier_of_place.find(key);
+  // By address first: one place has an address in each file that was compiled with it.
+  const std::pair<const char*, unsigned> address{place.file_name(), place.line()};
+  auto found = ::emulator::barrier_of_place.find(address);
   if (found == ::emulator::barrier_of_place.end()) {
-    const std::string file = key.first.substr(key.first.rfind('/') + 1);
-    found = ::emulator::barrier_of_place.emplace(key, ::emulator::barriers_met()).first;
-    ::emulator::barriers.push_back(file + ":" + std::to_string(key.second) + " in " + place.function_name());
+    const std::string file = address.first, name = file.substr(file.rfind('/') + 1) + ":" +
+                                                   std::to_string(address.second) + " in " + place.function_name();
+    std::vector<std::string>& barriers = ::emulator::barriers;
+    const auto same = std::find_if(barriers.begin(), barriers.end(), [&](const std::string& other) {
+      return other.substr(0, other.find(' ')) == name.substr(0, name.find(' '));
+    });
+    found = ::emulator::barrier_of_place.emplace(address, static_cast<int>(same - barriers.begin())).first;
+    if (same == barriers.end()) barriers.push_back(name);
   }
   if (found->second != ::emulator::skipped) running.wait(State::at_barrier);
 }
