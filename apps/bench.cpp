@@ -36,17 +36,19 @@ class Arm {
   // How many steps run between looks at them: timing fewer would time the looks.
   int64_t window() const { return stepper_.capacity(); }
   void run_window() {
-    for (int64_t i = 0; i < window(); ++i) {
-      stepper_.step(steps_ / loader_.batches(), steps_ % loader_.batches());
-      if (++steps_ == 1) look();
-    }
-    look();
+    if (steps_ == 0) run(1);
+    run(window());
   }
   double first_step_s() const { return first_step_s_; }
   double loss_first() const { return loss_first_; }
   double loss_last() const { return loss_last_; }
 
  private:
+  void run(int64_t steps) {
+    stepper_.run(steps_, std::vector<double>(static_cast<size_t>(steps), *settings_.lr));
+    steps_ += steps;
+    look();
+  }
   static TrainSettings with_arm(TrainSettings settings, bool bn) {
     settings.bn = bn;
     return resolve(std::move(settings));

@@ -187,7 +187,7 @@ int run(Options options) {
   use_device(s);
   warn_about_environment();
   if (options.kernels) return run_kernels(options);
-  const Splits data = load_data(s);
+  const Splits data = to_device(load_data(s), s);
   if (!data.notice.empty()) notice(data.notice);
   if (!options.growth.empty()) return run_growth(options, data.train);
   Table table{{"net", "bn", "ms/step", "p10", "p90", "samples/s", "loss first, last", "MiB"}, {}};

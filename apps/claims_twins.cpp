@@ -37,6 +37,7 @@ Outcome run_pair_arm(const NormMaker& norm, const Recipe& recipe, bool bn, uint6
   const auto net = make_net(norm, recipe, bn, seed);
   const TrainSettings settings = settings_of(recipe, seed, eval_every);
   const TrainResult result = train(*net, data, settings, curve);
+  if (result.failure) std::rethrow_exception(result.failure);
   Outcome& o = curve.outcome;
   o.diverged = result.diverged;
   if (o.diverged) o.reached = false;  // what it lost again does not count

@@ -95,6 +95,7 @@ bool run_arm(Module& model, const Splits& data, const TrainSettings& settings, T
              const std::function<bool()>& should_stop, ArmRun& run) {
   Recorder recorder(run, watcher, should_stop);
   const TrainResult result = train(model, data, settings, recorder);
+  if (result.failure) std::rethrow_exception(result.failure);
   run.diverged = result.diverged;
   if (!result.diverged) run.validation_accuracy = result.validation.accuracy;
   return !result.interrupted;

@@ -197,7 +197,7 @@ const std::vector<Preset> kPresets = {
 int run(Options options) {
   CompareSettings& settings = options.compare;
   use_device(settings.training);
-  const Splits data = load_data(settings.training);
+  const Splits host = load_data(settings.training), data = to_device(host, settings.training);
   if (!data.notice.empty()) notice(data.notice);
   Comparison comparison = plan_comparison(settings, data);
   if (options.dry_run) {
@@ -208,7 +208,7 @@ int run(Options options) {
   }
   RunDir dir(options.out, "compare", fmt::format("compare-{}-{}", settings.preset, data.train.name), options.force);
   dir.write_json("config.json", config_json(comparison));
-  const Json machine = environment(data);
+  const Json machine = environment(host);
   Watcher watcher(dir, data, machine);
   std::exception_ptr failure;
   try {

@@ -66,7 +66,7 @@ int run(Options& o) {
                       file.path, file.dataset));
     }
   }
-  const Splits data = load_data(s);
+  const Splits data = to_device(load_data(s), s);
   require_fit(file, data.test);
   if (!data.notice.empty()) notice(data.notice);
   const Dataset& part = o.split == "train" ? data.train : o.split == "validation" ? data.validation : data.test;

@@ -1,5 +1,7 @@
 #include "stepper.h"
 
+#include <iterator>
+
 #include "tandem/core/ops.h"
 
 namespace tandem {
@@ -10,20 +12,21 @@ WithPrecision::WithPrecision(const TrainSettings& s) : before_(cuda::math()) {
 WithPrecision::~WithPrecision() { cuda::set_math(before_); }
 
 std::vector<Tensor> training_step(Module& model, Optimizer& optimizer, const TrainSettings& settings,
-                                  const std::vector<Tensor>& batch) {
+                                  const std::vector<Tensor>& batch, const Tensor& rates, int64_t at) {
   optimizer.zero_grad();
   const Tensor logits = model(batch[0]);
   const Tensor loss = cross_entropy(logits, batch[1], {.label_smoothing = settings.label_smoothing});
   loss.backward();
   if (settings.clip > 0) clip_grad_norm(model.parameters(), settings.clip);
-  optimizer.step();
+  rates.defined() ? optimizer.step(rates, at) : optimizer.step();
   return {loss, logits};
 }
 
 namespace {
 
-// Between looks at a GPU's log: each costs the time that queued steps would have covered.
-constexpr int64_t kStepsAhead = 100;
+// On a GPU: steps of one graph, as launching one costs the host about what a small step costs the GPU; and steps between
+// looks at the log, as each costs the time that queued steps would have covered.
+constexpr int64_t kTogether = 8, kStepsAhead = 12 * kTogether;
 
 }  // namespace
 
@@ -32,36 +35,65 @@ Stepper::Stepper(Module& model, Optimizer& optimizer, DataLoader& loader, const 
       optimizer_(optimizer),
       loader_(loader),
       settings_(settings),
-      log_(settings.device == "cpu" ? 1 : kStepsAhead, Device::parse(settings.device)),
-      compiled_([this](const std::vector<Tensor>& rows) { return run(rows); },
-                {.eager = settings.eager, .keep_gradients = false, .check_every = settings.check_plan}) {}
+      device_(Device::parse(settings.device)),
+      together_(device_.kind == Device::Kind::cuda ? kTogether : 1),
+      log_(device_.kind == Device::Kind::cuda ? kStepsAhead : 1, device_),
+      compiled_([this](const std::vector<Tensor>& inputs) { return steps(inputs); },
+                {.eager = settings.eager,
+                 .keep_gradients = false,
+                 .check_every = (settings.check_plan + together_ - 1) / together_}) {}
 
-std::vector<Tensor> Stepper::run(const std::vector<Tensor>& rows) {
-  const Batch batch = loader_.gather(rows[0], rows.size() > 1 ? rows[1] : Tensor());
+std::vector<Tensor> Stepper::steps(const std::vector<Tensor>& inputs) {
+  const Tensor rates = inputs[0], rows = inputs[1], shifts = inputs.size() > 2 ? inputs[2] : Tensor();
+  const int64_t images = rows.numel() / rates.numel();
   const WithPrecision precision(settings_);
-  const std::vector<Tensor> result = training_step(model_, optimizer_, settings_, {batch.x, batch.y});
-  log_.note(result[0], result[1], batch.y);
+  for (int64_t i = 0; i < rates.numel(); ++i) {
+    const Batch batch = loader_.gather(rows, shifts, i * images, (i + 1) * images);
+    const std::vector<Tensor> result = training_step(model_, optimizer_, settings_, {batch.x, batch.y}, rates, i);
+    log_.note(result[0], result[1], batch.y);
+  }
   return {};
 }
 
-void Stepper::step(int64_t epoch, int64_t index) {
-  const DataLoader::Rows taken = loader_.rows(epoch, index);
-  images_ = static_cast<int64_t>(taken.rows.size());
-  Picked& picked = picked_[images_];
-  if (!picked.rows.defined()) {
-    const TensorOptions options{Dtype::int32, Device::parse(settings_.device)};
-    picked.rows = empty({images_}, options);
-    if (!taken.shifts.empty()) picked.shifts = empty({images_, 2}, options);
+void Stepper::run(int64_t first, const std::vector<double>& rates) {
+  std::span<const double> left(rates);
+  const auto images = [&](int64_t step) { return loader_.rows_of_batch(step % loader_.batches()); };
+  while (!left.empty()) {
+    int64_t n = 1;
+    while (n < together_ && n < std::ssize(left) && images(first + n) == images(first)) ++n;
+    if (n < together_) n = 1;  // each length is a plan of its own
+    queue(first, left.subspan(0, static_cast<size_t>(n)));
+    left = left.subspan(static_cast<size_t>(n));
+    first += n;
   }
-  std::vector<Tensor> inputs = {picked.rows};
-  picked.rows.copy_from(Tensor::from(taken.rows, picked.rows.shape()));
-  if (picked.shifts.defined()) {
-    picked.shifts.copy_from(Tensor::from(taken.shifts, picked.shifts.shape()));
-    inputs.push_back(picked.shifts);
-  }
-  compiled_(inputs);
 }
 
-int64_t Stepper::images() const { return images_; }
+void Stepper::queue(int64_t first, std::span<const double> rates) {
+  std::vector<int32_t> rows, shifts;
+  for (int64_t step = first; step < first + std::ssize(rates); ++step) {
+    const DataLoader::Rows taken = loader_.rows(step / loader_.batches(), step % loader_.batches());
+    rows.insert(rows.end(), taken.rows.begin(), taken.rows.end());
+    shifts.insert(shifts.end(), taken.shifts.begin(), taken.shifts.end());
+  }
+  Inputs& in = inputs_of(std::ssize(rates), std::ssize(rows));
+  in.rates.copy_from(Tensor::from(rates, in.rates.shape()));
+  in.rows.copy_from(Tensor::from(rows, in.rows.shape()));
+  if (shifts.empty()) {
+    compiled_({in.rates, in.rows});
+  } else {
+    in.shifts.copy_from(Tensor::from(shifts, in.shifts.shape()));
+    compiled_({in.rates, in.rows, in.shifts});
+  }
+}
+
+Stepper::Inputs& Stepper::inputs_of(int64_t steps, int64_t images) {
+  Inputs& in = inputs_[{steps, images}];
+  if (!in.rows.defined()) {
+    in.rates = empty({steps}, {Dtype::float64, device_});
+    in.rows = empty({images}, {Dtype::int32, device_});
+    if (settings_.shift > 0) in.shifts = empty({images, 2}, {Dtype::int32, device_});
+  }
+  return in;
+}
 
 }  // namespace tandem

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <map>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include "tandem/core/compile.h"
@@ -24,35 +26,38 @@ class WithPrecision {
   const Math before_;
 };
 
-// What a training step does with a batch {x, labels}: forward, loss, gradients, update. Returns {loss, logits}.
+// What a training step does with a batch {x, labels}: forward, loss, gradients, update at the optimizer's learning rate
+// or at rates[at]. Returns {loss, logits}.
 std::vector<Tensor> training_step(Module& model, Optimizer& optimizer, const TrainSettings& settings,
-                                  const std::vector<Tensor>& batch);
+                                  const std::vector<Tensor>& batch, const Tensor& rates = {}, int64_t at = 0);
 
-// Runs the training steps of a model, compiled: gathers the batch, training_step(), notes loss and accuracy. Model,
-// optimizer, loader and settings outlive it.
+// Runs the training steps of a model, compiled: gathers the batch, training_step(), notes loss and accuracy. On a GPU
+// several steps are one compiled step, and so one CUDA graph. Model, optimizer, loader and settings outlive it.
 class Stepper {
  public:
   Stepper(Module& model, Optimizer& optimizer, DataLoader& loader, const TrainSettings& settings);
-  // The step on batch `index` of `epoch`, queued where the device is a GPU.
-  void step(int64_t epoch, int64_t index);
-  int64_t images() const;  // of the last step
-  // Of the steps since the last take(), oldest first. To be called after at most `capacity` of them.
+  // Steps `first`, `first` + 1, ... of training, one at each learning rate; on a GPU they are queued.
+  void run(int64_t first, const std::vector<double>& rates);
+  // Of the steps since the last take(), oldest first. To be called after at most capacity() of them.
   std::vector<StepLog::Record> take() { return log_.take(); }
   int64_t capacity() const { return log_.capacity(); }
 
  private:
-  std::vector<Tensor> run(const std::vector<Tensor>& rows);
-  // Of one batch size: what the step reads, at a fixed place.
-  struct Picked {
-    Tensor rows, shifts;
+  // What so many steps on batches of one size read, at a fixed place.
+  struct Inputs {
+    Tensor rates, rows, shifts;
   };
+  void queue(int64_t first, std::span<const double> rates);
+  Inputs& inputs_of(int64_t steps, int64_t images);
+  std::vector<Tensor> steps(const std::vector<Tensor>& inputs);
   Module& model_;
   Optimizer& optimizer_;
   DataLoader& loader_;
   const TrainSettings& settings_;
+  const Device device_;
+  const int64_t together_;  // steps
   StepLog log_;
-  std::map<int64_t, Picked> picked_;
-  int64_t images_ = 0;
+  std::map<std::pair<int64_t, int64_t>, Inputs> inputs_;
   CompiledStep compiled_;
 };
 

@@ -183,12 +183,42 @@ std::string target_line(const TrainResult& r, const TrainSettings& s, double sec
                      group_digits(r.steps), seconds);
 }
 
+std::string sentence_of(const std::exception_ptr& failure) {
+  try {
+    std::rethrow_exception(failure);
+  } catch (const std::exception& e) {
+    return e.what();
+  }
+}
+
+// Throws what ended the run, and says what it leaves.
+[[noreturn]] void rethrow_with(const TrainResult& r, const std::string& path) {
+  const std::string kept =
+      fmt::format("; {} keeps the model of step {}, go on with --from {} in another --out", path, r.model_step, path);
+  try {
+    std::rethrow_exception(r.failure);
+  } catch (const OutOfMemory& e) {
+    throw OutOfMemory(e.what() + kept);
+  } catch (const DeviceError& e) {
+    throw DeviceError(e.what() + kept);
+  }
+}
+
+// Writes the model file of a run from values on the CPU: the device may be gone.
+void save_state(const StateDict& state, const std::string& path, TrainSettings s, const Dataset& data) {
+  s.device = "cpu";
+  const auto model = make_model(s, data);
+  model->load_state_dict(state);
+  save_model(*model, path, s, data);
+}
+
 Json result_json(const TrainResult& r, double seconds_since_start, const Evaluation& test, Module& model,
                  const TrainSettings& s, const Splits& data) {
   const auto or_null = [](const Evaluation& e, double value) { return e.count > 0 ? Json(value) : Json(); };
   Json json = {{"tool", "tandem"},
                {"command", "train"},
-               {"status", r.diverged      ? "diverged"
+               {"status", r.failure       ? "failed"
+                          : r.diverged    ? "diverged"
                           : r.interrupted ? "interrupted"
                                           : "finished"},
                {"dataset", data.train.name},
@@ -208,6 +238,7 @@ Json result_json(const TrainResult& r, double seconds_since_start, const Evaluat
                {"target_reached", s.target > 0 ? Json(r.reached) : Json()},
                {"parameters", count_values(model.parameters())}};
   if (r.diverged) json["message"] = r.message;
+  if (r.failure) json["message"] = sentence_of(r.failure);
   return json;
 }
 
@@ -219,7 +250,7 @@ int run(Options options) {
     take_network(options.settings, *from, options.network_given);
   }
   const TrainSettings asked = resolve(options.settings);
-  const Splits data = load_data(asked);
+  const Splits host = load_data(asked), data = to_device(host, asked);
   if (!data.notice.empty()) notice(data.notice);
   if (from) require_fit(*from, data.train);
   const TrainSettings s = resolve(asked, data.train);
@@ -236,7 +267,7 @@ int run(Options options) {
   notice(describe(*model, s, data) + fmt::format("run         {}\n", dir.path()));
   dir.write_json("config.json", config_json(s, options.preset));
   // Hashing the data takes a moment that training need not wait for.
-  auto environment_written = std::async(std::launch::async, [&] { dir.write_json("env.json", environment(data)); });
+  auto environment_written = std::async(std::launch::async, [&] { dir.write_json("env.json", environment(host)); });
   Watcher watcher(dir, s);
   const TrainResult result = train(*model, data, s, watcher);
   const double seconds = seconds_since_process_start();
@@ -244,11 +275,11 @@ int run(Options options) {
   watcher.on_end();
   if (result.interrupted)
     notice(fmt::format("stopped after step {}; saving and testing (interrupt again to quit)", result.steps));
-  save_model(*model, dir.file("model.safetensors"), s, data.train);
+  save_state(result.model, dir.file("model.safetensors"), s, host.train);
   environment_written.get();
 
   Evaluation test;
-  if (!result.diverged) {
+  if (!result.diverged && !result.failure) {
     test = evaluate(*model, data.test, s);
     watcher.on_test(result, test);
   }
@@ -256,6 +287,7 @@ int run(Options options) {
   dir.write_json("RESULT.json", json);
   json["out"] = dir.path();
   if (options.output.json) print_json(json);
+  if (result.failure) rethrow_with(result, dir.path());
   if (result.diverged) throw DivergedError(result.message + "; logs are in " + dir.path());
   if (!options.output.json) {
     print(fmt::format("{}{}: test accuracy {} on {}, loss {:.4f}, {} steps in {:.1f} s\nrun:  {}\n",

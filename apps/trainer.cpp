@@ -52,9 +52,11 @@ Schedule make_schedule(const TrainSettings& s, int64_t total) {
           .gamma = s.gamma};
 }
 
+// On the CPU, where it outlives a device.
 StateDict copy_state(Module& model) {
   StateDict copy = model.state_dict();
-  for (auto& [name, tensor] : copy) tensor = tensor.clone();
+  for (auto& [name, tensor] : copy)
+    tensor = tensor.device() == Device::cpu() ? tensor.clone() : tensor.detach().to(Device::cpu());
   return copy;
 }
 
@@ -97,67 +99,79 @@ class Training {
 
   TrainResult run() {
     const auto start = Clock::now();
-    const int64_t every = settings_.eval_every > 0 ? settings_.eval_every : loader_.batches();
     model_.train();
-    last_good_ = copy_state(model_);
+    result_.model = copy_state(model_);
     observer_.on_start(total_);
-    while (queued_ < total_ && !result_.interrupted && !result_.diverged && !result_.reached) {
-      step();
-      const bool due = (queued_ % every == 0 && queued_ >= settings_.eval_from) || queued_ == total_;
-      if (due || static_cast<int64_t>(pending_.size()) == stepper_.capacity()) look();
-      if (result_.diverged) break;
-      result_.interrupted = observer_.should_stop();
-      if (result_.interrupted) look();
-      if (!result_.diverged && (result_.interrupted || due)) validate();
+    try {
+      run_steps();
+    } catch (const DeviceError&) {
+      fail();
+    } catch (const OutOfMemory&) {
+      fail();
     }
     result_.seconds = seconds_since(start);
     return result_;
   }
 
  private:
-  void step() {
-    optimizer_->set_lr(*settings_.lr * schedule_.factor(queued_));
-    stepper_.step(queued_ / loader_.batches(), queued_ % loader_.batches());
-    ++queued_;
-    pending_.push_back({stepper_.images(), optimizer_->lr()});
+  void run_steps() {
+    while (result_.steps < total_ && !result_.interrupted && !result_.diverged && !result_.reached) {
+      const int64_t due = next_validation();
+      run_until(std::min(due, result_.steps + stepper_.capacity()));
+      if (result_.diverged) return;
+      result_.interrupted = observer_.should_stop();
+      if (result_.interrupted || result_.steps == due) validate();
+    }
   }
 
-  // What became of the steps since the last look.
-  void look() {
+  int64_t next_validation() const {
+    const int64_t every = settings_.eval_every > 0 ? settings_.eval_every : loader_.batches();
+    const int64_t least = std::max(result_.steps + 1, settings_.eval_from);
+    return std::min((least + every - 1) / every * every, total_);
+  }
+
+  void run_until(int64_t end) {
+    std::vector<double> rates;
+    for (int64_t step = result_.steps; step < end; ++step) rates.push_back(*settings_.lr * schedule_.factor(step));
+    stepper_.run(result_.steps, rates);
     const std::vector<StepLog::Record> records = stepper_.take();
     for (size_t i = 0; i < records.size() && !result_.diverged; ++i) {
       const auto [loss, correct] = records[i];
       const int64_t done = result_.steps, index = done % loader_.batches();
       if (!std::isfinite(loss)) return diverge("loss", loss, done + 1);
-      result_.steps = result_.model_step = done + 1;
+      result_.steps = done + 1;
       result_.epochs = static_cast<double>(done + 1) / static_cast<double>(loader_.batches());
       epoch_loss_ = (index == 0 ? 0 : epoch_loss_) + loss;
       result_.train_loss = epoch_loss_ / static_cast<double>(index + 1);
-      const double accuracy = static_cast<double>(correct) / static_cast<double>(pending_[i].images);
-      observer_.on_step({result_.steps, result_.epochs, loss, accuracy, pending_[i].lr});
+      const double accuracy = static_cast<double>(correct) / static_cast<double>(loader_.rows_of_batch(index));
+      lr_ = rates[i];
+      observer_.on_step({result_.steps, result_.epochs, loss, accuracy, lr_});
     }
-    pending_.clear();
   }
 
   void validate() {
     const Evaluation validation = evaluate(model_, data_.validation, settings_);
     if (!std::isfinite(validation.loss)) return diverge("validation loss", validation.loss, result_.steps);
-    last_good_ = copy_state(model_);
-    last_good_step_ = result_.steps;
+    result_.model = copy_state(model_);
+    result_.model_step = result_.steps;
     result_.validation = validation;
     // 99.3 % of 5,000 images are 4,965, though 99.3 / 100 is not quite 0.993.
     result_.reached = settings_.target > 0 && validation.accuracy >= settings_.target / 100 - 1e-9;
-    observer_.on_validation({result_.steps, result_.epochs, optimizer_->lr(), validation});
+    observer_.on_validation({result_.steps, result_.epochs, lr_, validation});
   }
 
   void diverge(const char* what, double value, int64_t step) {
-    model_.load_state_dict(last_good_);
+    model_.load_state_dict(result_.model);
     result_.diverged = true;
-    result_.model_step = last_good_step_;
     result_.message = fmt::format(
         "training diverged: the {} of step {} is {}; try a smaller --lr ({} now), --warmup "
         "or --clip. The model kept is that of step {}",
-        what, step, std::isnan(value) ? "not a number" : "infinite", *settings_.lr, last_good_step_);
+        what, step, std::isnan(value) ? "not a number" : "infinite", *settings_.lr, result_.model_step);
+  }
+
+  void fail() {
+    if (result_.model_step == 0) throw;
+    result_.failure = std::current_exception();
   }
 
   Module& model_;
@@ -169,14 +183,7 @@ class Training {
   Schedule schedule_;
   std::unique_ptr<Optimizer> optimizer_;
   Stepper stepper_;
-  struct Pending {
-    int64_t images;
-    double lr;
-  };
-  std::vector<Pending> pending_;  // steps that were queued and not looked at
-  int64_t queued_ = 0;            // steps
-  StateDict last_good_;
-  int64_t last_good_step_ = 0;
+  double lr_ = 0;          // of the last step
   double epoch_loss_ = 0;  // sum over the steps of this epoch
   TrainResult result_;
 };
@@ -224,16 +231,6 @@ TrainSettings resolve(TrainSettings asked, const Dataset& train) {
   return s;
 }
 
-namespace {
-
-Dataset on_device(Dataset data, Device device) {
-  data.x = data.x.to(device);
-  data.y = data.y.to(device);
-  return data;
-}
-
-}  // namespace
-
 Splits load_data(const TrainSettings& settings) {
   Splits data;
   std::string name = settings.dataset == "auto" ? "mnist" : settings.dataset;
@@ -249,11 +246,19 @@ Splits load_data(const TrainSettings& settings) {
   };
   auto test = std::async(std::launch::async, load, Split::test);
   const Dataset train = load(Split::train);
-  const Device device = Device::parse(settings.device);
-  std::tie(data.train, data.validation) =
-      split(on_device(train, device), std::clamp<int64_t>(train.size() / 12, 1, 5000));
-  data.test = on_device(test.get(), device);
+  std::tie(data.train, data.validation) = split(train, std::clamp<int64_t>(train.size() / 12, 1, 5000));
+  data.test = test.get();
   return data;
+}
+
+Splits to_device(const Splits& data, const TrainSettings& settings) {
+  const Device device = Device::parse(settings.device);
+  Splits there = data;
+  there.train.x = there.validation.x = data.train.x.to(device);
+  there.train.y = there.validation.y = data.train.y.to(device);
+  there.test.x = data.test.x.to(device);
+  there.test.y = data.test.y.to(device);
+  return there;
 }
 
 std::unique_ptr<Sequential> make_model(const TrainSettings& settings, const Dataset& data) {

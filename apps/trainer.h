@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <optional>
 #include <string>
@@ -66,12 +67,13 @@ struct TrainSettings {
 TrainSettings resolve(TrainSettings settings);
 
 struct Splits {
-  Dataset train, validation,
-      test;  // on the settings' device; validation: the last 5,000 training images; a twelfth of fewer than 60,000
+  Dataset train, validation, test;  // validation: the last 5,000 training images; a twelfth of fewer than 60,000
   std::string notice;  // a sentence for the user when the built-in digits stand in; else empty
 };
-// Throws DataError when the data set that was named is missing or corrupt.
+// On the CPU. Throws DataError when the data set that was named is missing or corrupt.
 Splits load_data(const TrainSettings& settings);
+// On the settings' device, sharing the images that the splits share. Throws DeviceError, OutOfMemory.
+Splits to_device(const Splits& data, const TrainSettings& settings);
 
 Dtype parse_dtype(const std::string& name);  // "float32" or "float64"
 int64_t count_values(const std::vector<Parameter>& parameters);
@@ -120,7 +122,7 @@ struct TrainObserver {
   virtual void on_start(int64_t /*total_steps*/) {}
   virtual void on_step(const StepRecord&) {}
   virtual void on_validation(const ValidationRecord&) {}
-  virtual bool should_stop() { return false; }  // asked after every step
+  virtual bool should_stop() { return false; }  // asked after every step; on a GPU, after some
 };
 
 struct TrainResult {
@@ -128,8 +130,12 @@ struct TrainResult {
   bool reached = false;      // the last validation reached the target
   bool diverged = false;     // a loss was infinite or not a number; `message` says which and when
   std::string message;
+  // The device failed after a validation: DeviceError or OutOfMemory. The model's own values may be lost, `model` has
+  // those of that validation.
+  std::exception_ptr failure;
   int64_t steps = 0;       // done
-  int64_t model_step = 0;  // the step whose values the model holds: `steps`, unless it diverged
+  StateDict model;         // on the CPU
+  int64_t model_step = 0;  // the step whose values these are: `steps`, unless it diverged or failed
   double epochs = 0;
   double seconds = 0;                // training and validation
   std::optional<double> train_loss;  // mean over the steps of the last epoch; none if there were no steps
@@ -143,7 +149,7 @@ void check_training(const Module& model, const Splits& data, const TrainSettings
 // Trains `model` in place; testing it is left to evaluate(model, data.test, settings). When a loss is not finite,
 // training stops there and the model gets back the values of its last finite validation (or of its start). A run that
 // is interrupted is validated once more, so that what it leaves is known to be finite. The validation that reaches the
-// target ends training.
+// target ends training. Throws what fails before the first validation.
 TrainResult train(Module& model, const Splits& data, const TrainSettings& settings, TrainObserver& observer);
 
 }  // namespace tandem

@@ -73,7 +73,7 @@ class CompiledStep {
 
 // Host code in a step: f(value) now or, where the step is recorded, in each replay at this place. It may read `value`
 // and throw, and changes no tensor. Device CPU only.
-void on_host(const char* name, const Tensor& value, std::function<void(const View&)> f);
+void on_host(const char* name, const View& value, std::function<void(const View&)> f);
 
 // Something changed that a step's kernel calls depend on (a mode, a frozen layer): steps record anew. Layers call it.
 void structure_changed();

@@ -35,6 +35,13 @@ struct View {
   }
   explicit operator bool() const { return data != nullptr; }
 };
+// Rows [begin, end) of v.
+inline View rows_of(View v, int64_t begin, int64_t end) {
+  const int64_t row = v.dims[0] == 0 ? 0 : v.dims.numel() / v.dims[0];
+  v.data = static_cast<char*>(v.data) + begin * row * size_of(v.dtype);
+  v.dims = v.dims.with(0, end - begin);
+  return v;
+}
 
 enum class Use : uint8_t { in, out, inout, rows_in, rows_out, sum, slots };
 
@@ -298,17 +305,19 @@ struct DropoutApply { In x, call; Out y; uint64_t key; double p; TANDEM_KERNEL(D
 
 // ---- optimizers --------------------------------------------------------------------------------
 // A call moves all parameters of one dtype: g[i], hyper[i], steps[i], p[i] and what is kept for it belong together.
-// `hyper` is float64, read at run time so that schedules may write it between steps.
+// `hyper` and `rate` (one element) are float64, read at run time so that schedules may write them between steps; steps
+// (int64) counts them, this one included.
 
-// steps (int64) counts them, this one included.
-
-// hyper = {lr, momentum, weight_decay, dampening}. g += wd p; v = momentum v + (1 - dampening) g, in step 1 v = g;
-// p -= lr (nesterov ? g + momentum v : v). v is absent when momentum is 0. As torch.optim.SGD.
-struct SgdStep { Ins g, hyper, steps; InOuts p, v; bool nesterov; TANDEM_KERNEL(SgdStep, g, hyper, steps, p, v, nesterov) };
-// hyper = {lr, beta1, beta2, eps, weight_decay}. Kingma and Ba 2015, algorithm 1, with t = steps and
+// hyper = {scale, momentum, weight_decay, dampening}, lr = rate scale. g += wd p; v = momentum v + (1 - dampening) g, in
+// step 1 v = g; p -= lr (nesterov ? g + momentum v : v). v is absent when momentum is 0. As torch.optim.SGD.
+struct SgdStep { In rate; Ins g, hyper, steps; InOuts p, v; bool nesterov; TANDEM_KERNEL(SgdStep, rate, g, hyper, steps, p, v, nesterov) };
+// hyper = {scale, beta1, beta2, eps, weight_decay}, lr = rate scale. Kingma and Ba 2015, algorithm 1, with t = steps and
 // p -= lr/(1-b1^t) m / (sqrt(v/(1-b2^t)) + eps); decoupled: p *= 1 - lr wd first (Loshchilov and Hutter 2019),
 // else g += wd p. As torch.optim.Adam and AdamW.
-struct AdamStep { Ins g, hyper, steps; InOuts p, m, v; bool decoupled; TANDEM_KERNEL(AdamStep, g, hyper, steps, p, m, v, decoupled) };
+struct AdamStep {
+  In rate; Ins g, hyper, steps; InOuts p, m, v; bool decoupled;
+  TANDEM_KERNEL(AdamStep, rate, g, hyper, steps, p, m, v, decoupled)
+};
 
 // ---- every kernel, once --------------------------------------------------------------------------
 

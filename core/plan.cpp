@@ -71,7 +71,7 @@ Plan::Plan(Recording recording, const CompileOptions& options, int threads)
       leaves_(std::move(recording.leaves)),
       changed_(std::move(recording.changed)),
       outside_(std::move(recording.outside)) {
-  for (const Tensor& input : recording.inputs) input_addresses_.push_back(View(input).data);
+  inputs_ = Places(recording.inputs);
   find_device(recording);
   keep_what_escapes(recording, options.keep_gradients);
   program_.calls = std::move(recording.calls);
@@ -98,14 +98,13 @@ void Plan::find_device(const Recording& recording) {
       if (!(o.view->device == device_))
         throw NotRecordable(fmt::format("compile: the step uses tensors on {} and on {}", to_string(device_),
                                         to_string(o.view->device)));
-      const bool input = std::count(input_addresses_.begin(), input_addresses_.end(), o.view->data) > 0;
-      if (device_.kind == Device::Kind::cuda && input && writes(o.use))
+      if (device_.kind == Device::Kind::cuda && writes(o.use) && inputs_.find(o.view->data))
         throw NotRecordable("compile: the step changes one of its inputs, which are copied on a GPU");
     }
   }
   if (host_code && device_.kind == Device::Kind::cuda)
     throw NotRecordable("compile: the step has code for the host in between");
-  taken_inputs_.resize(input_addresses_.size());
+  taken_inputs_.resize(inputs_.size());
 }
 
 // What the step returns, and gradients that are kept, get memory of their own.
@@ -174,8 +173,8 @@ void Plan::place(int threads) {
 
 // Groups into chunks, made-up addresses into real ones. A slot takes neighbouring lanes, and has its own scratch.
 void Plan::expand(int threads) {
-  sites_.resize(input_addresses_.size());
-  bound_.assign(input_addresses_.begin(), input_addresses_.end());
+  sites_.resize(inputs_.size());
+  for (size_t i = 0; i < inputs_.size(); ++i) bound_.push_back(inputs_.begin(i));
   for (size_t begin = 0, end; begin < program_.calls.size(); begin = end) {
     for (end = begin + 1; end < group_.size() && group_[end] == group_[begin];) ++end;
     Chunking cut = row_chunks(*program_.calls[begin]);
@@ -214,12 +213,7 @@ void Plan::resolve(Call& call, int64_t chunk, int64_t lane, int64_t slot, const 
       base = static_cast<char*>(arena_->data) + buffer->second.offset;
     else if (const auto kept = escaped_.find(v.data); kept != escaped_.end())
       base = static_cast<char*>(kept->second->data);
-    for (size_t i = 0; i < input_addresses_.size(); ++i) {
-      if (v.data == input_addresses_[i]) {
-        sites_[i].push_back({&v, offset});
-        break;
-      }
-    }
+    if (const auto place = inputs_.find(v.data)) sites_[place->input].push_back({&v, place->offset + offset});
     v.data = base + offset;
   }
 }
@@ -280,8 +274,7 @@ std::vector<View> Plan::changes() const {
     if (call->on_host()) continue;
     for (const Call::Operand& o : call->operands) {
       const bool ours = o.view->data >= program_.begin && o.view->data < program_.end;
-      const bool input = std::count(input_addresses_.begin(), input_addresses_.end(), o.view->data) > 0;
-      if (ours || input || !writes(o.use)) continue;
+      if (ours || !writes(o.use) || inputs_.find(o.view->data)) continue;
       View& largest = found.try_emplace(o.view->data, *o.view).first->second;
       if (bytes_of(*o.view) > bytes_of(largest)) largest = *o.view;
     }
@@ -299,9 +292,7 @@ void Plan::poison() {
 }
 
 std::string Plan::name_of_buffer(const void* address, const std::vector<std::pair<std::string, Tensor>>& names) const {
-  for (size_t i = 0; i < input_addresses_.size(); ++i) {
-    if (input_addresses_[i] == address) return fmt::format("input{}", i);
-  }
+  if (const auto place = inputs_.find(address)) return place->text();
   for (size_t i = 0; i < outputs_.size(); ++i) {
     const auto kept = escaped_.find(address);
     if (kept != escaped_.end() && TensorAccess::impl(outputs_[i])->storage == kept->second)

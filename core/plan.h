@@ -106,7 +106,7 @@ class Plan {
   std::vector<std::shared_ptr<Storage>> outside_;  // what was there before lives as long as its address is used
   std::vector<Tensor> outputs_;
   std::map<const void*, std::shared_ptr<Storage>> escaped_;  // by made-up address
-  std::vector<const void*> input_addresses_;                 // when it was recorded
+  Places inputs_;                                            // when it was recorded
   Program program_;
   std::vector<int> group_;
   std::map<const void*, Buffer> buffers_;

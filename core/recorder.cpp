@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <atomic>
 #include <map>
 
@@ -81,7 +82,7 @@ void Recorder::gradient(const std::shared_ptr<Tensor::Impl>& leaf, bool reads) {
   void record_call(const K& k) { recorder->recording.calls.push_back(std::make_unique<CallOf<K>>(k)); }
 TANDEM_KERNELS(TANDEM_RECORD)
 
-void on_host(const char* name, const Tensor& value, std::function<void(const View&)> f) {
+void on_host(const char* name, const View& value, std::function<void(const View&)> f) {
   if (!recorder) return f(value);
   recorder->recording.calls.push_back(std::make_unique<HostCall>(name, value, std::move(f)));
 }
@@ -132,20 +133,39 @@ std::string scalar_text(const Window& w) {
                      to_string(w.dilation));
 }
 
+Places::Places(const std::vector<Tensor>& inputs) {
+  for (const Tensor& input : inputs) {
+    const View v = input;
+    ranges_.emplace_back(static_cast<char*>(v.data), std::max<int64_t>(1, v.dims.numel() * size_of(v.dtype)));
+  }
+}
+
+std::optional<Places::Place> Places::find(const void* address) const {
+  for (size_t i = 0; i < ranges_.size(); ++i) {
+    const int64_t offset = static_cast<const char*>(address) - ranges_[i].first;
+    if (offset >= 0 && offset < ranges_[i].second) return Place{i, offset};
+  }
+  return std::nullopt;
+}
+
+std::string Places::Place::text() const {
+  return offset == 0 ? fmt::format("input{}", input) : fmt::format("input{}+{}", input, offset);
+}
+
 std::string Recording::text() const {
   std::map<const void*, std::string> names;
-  for (size_t i = 0; i < inputs.size(); ++i) names.emplace(View(inputs[i]).data, fmt::format("input{}", i));
+  const Places places(inputs);
+  const auto name = [&](const void* address) {
+    if (made_here(address)) return fmt::format("t{}", names.size());
+    const auto place = places.find(address);
+    return place ? place->text() : fmt::format("{}", address);
+  };
   std::string text;
   for (const auto& call : calls) {
     text += call->name();
     for (const Call::Operand& o : call->operands) {
       auto found = names.find(o.view->data);
-      if (found == names.end()) {
-        found = names
-                    .emplace(o.view->data, made_here(o.view->data) ? fmt::format("t{}", names.size())
-                                                                   : fmt::format("{}", o.view->data))
-                    .first;
-      }
+      if (found == names.end()) found = names.emplace(o.view->data, name(o.view->data)).first;
       text += fmt::format(" {}={} {}{}", o.name, found->second, name_of(o.view->dtype), to_string(o.view->dims));
     }
     text += fmt::format(" {}\n", call->scalars());

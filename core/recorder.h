@@ -5,7 +5,9 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tandem/core/call.h"
@@ -17,6 +19,25 @@ namespace tandem {
 // A step that cannot be recorded; the sentence says why. Such a step runs eagerly.
 struct NotRecordable : Error {
   using Error::Error;
+};
+
+// Where a step's inputs are: calls may read parts of them.
+class Places {
+ public:
+  struct Place {
+    size_t input;
+    int64_t offset;  // bytes
+    std::string text() const;
+  };
+  Places() = default;
+  explicit Places(const std::vector<Tensor>& inputs);
+  // Of equal inputs the first; nothing if no input has that address.
+  std::optional<Place> find(const void* address) const;
+  size_t size() const { return ranges_.size(); }
+  const void* begin(size_t input) const { return ranges_[input].first; }
+
+ private:
+  std::vector<std::pair<char*, int64_t>> ranges_;
 };
 
 // The calls of one run of a step, and what else it did.

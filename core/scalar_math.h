@@ -188,10 +188,10 @@ template <class T>
 struct SgdHyper {
   T lr, momentum, weight_decay, undampened;  // undampened = 1 - dampening
 };
-// hyper = {lr, momentum, weight_decay, dampening}
+// hyper = {scale, momentum, weight_decay, dampening}, lr = rate scale
 template <class T>
-TANDEM_HD SgdHyper<T> sgd_hyper(const double* hyper) {
-  return {static_cast<T>(hyper[0]), static_cast<T>(hyper[1]), static_cast<T>(hyper[2]), static_cast<T>(1 - hyper[3])};
+TANDEM_HD SgdHyper<T> sgd_hyper(double rate, const double* hyper) {
+  return {static_cast<T>(rate * hyper[0]), static_cast<T>(hyper[1]), static_cast<T>(hyper[2]), static_cast<T>(1 - hyper[3])};
 }
 template <class T>
 TANDEM_HD void sgd(T& p, T& v, T g, const SgdHyper<T>& h, bool nesterov, bool first) {
@@ -215,10 +215,10 @@ struct AdamHyper {
   T step_size;   // lr / (1 - beta1^t)
   T correction;  // sqrt(1 - beta2^t)
 };
-// hyper = {lr, beta1, beta2, eps, weight_decay}
+// hyper = {scale, beta1, beta2, eps, weight_decay}, lr = rate scale
 template <class T>
-TANDEM_HD AdamHyper<T> adam_hyper(const double* hyper, int64_t step) {
-  const double lr = hyper[0], beta1 = hyper[1], beta2 = hyper[2], eps = hyper[3], decay = hyper[4];
+TANDEM_HD AdamHyper<T> adam_hyper(double rate, const double* hyper, int64_t step) {
+  const double lr = rate * hyper[0], beta1 = hyper[1], beta2 = hyper[2], eps = hyper[3], decay = hyper[4];
   return {static_cast<T>(beta1),
           static_cast<T>(1 - beta1),
           static_cast<T>(beta2),

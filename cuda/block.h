@@ -13,6 +13,8 @@
 // (emulator/block.h). So kernels use what Block offers and nothing else of CUDA.
 #pragma once
 
+#include <source_location>
+
 #include "tandem/core/backend.h"
 #include "tandem/cuda/runtime.h"
 
@@ -103,24 +105,33 @@ __global__ void __launch_bounds__(Kernel::threads) entry(const __grid_constant__
 }
 }  // namespace detail
 
-// Queues the kernel on `blocks` blocks, in this thread's stream of the device; none: does nothing.
+namespace detail {
 template <class Kernel>
-void launch(Device device, int64_t blocks, const Kernel& kernel) {
-  if (blocks == 0) return;
-  detail::entry<Kernel><<<static_cast<unsigned>(blocks), Kernel::threads, 0, stream(device)>>>(kernel);
-  TANDEM_CUDA(cudaGetLastError());
+void enter(cudaStream_t stream, int blocks, const Kernel& kernel) {
+  entry<Kernel><<<static_cast<unsigned>(blocks), Kernel::threads, 0, stream>>>(kernel);
 }
+}  // namespace detail
 
 #else
 
+namespace detail {
 template <class Kernel>
-void launch(Device device, int64_t blocks, const Kernel& kernel) {
-  if (blocks == 0) return;
-  emulator::launch(stream(device), static_cast<int>(blocks), kernel);
-  TANDEM_CUDA(cudaGetLastError());
+void enter(cudaStream_t stream, int blocks, const Kernel& kernel) {
+  emulator::launch(stream, blocks, kernel);
 }
+}  // namespace detail
 
 #endif
+
+// Queues the kernel on `blocks` blocks, in this thread's stream of the device; none: does nothing. `at` is named by the
+// error of a launch that fails.
+template <class Kernel>
+void launch(Device device, int64_t blocks, const Kernel& kernel,
+            const std::source_location& at = std::source_location::current()) {
+  if (blocks == 0) return;
+  detail::enter(stream(device), static_cast<int>(blocks), kernel);
+  check(cudaGetLastError(), "launch", at.file_name(), static_cast<int>(at.line()));
+}
 
 // f(i) for every i in [0, n): one thread each.
 template <class F>
@@ -134,8 +145,9 @@ struct ForElements {
   }
 };
 template <class F>
-void for_elements(Device device, int64_t n, const F& f) {
-  launch(device, ceil_div(n, ForElements<F>::threads), ForElements<F>{n, f});
+void for_elements(Device device, int64_t n, const F& f,
+                  const std::source_location& at = std::source_location::current()) {
+  launch(device, ceil_div(n, ForElements<F>::threads), ForElements<F>{n, f}, at);
 }
 
 // The sum over the block's threads, in a fixed order, for all of them. `partial` holds a value a warp. All threads call

@@ -21,7 +21,7 @@ struct SgdTensor {
     scalar::SgdHyper<T> values;
     bool first;
   };
-  TANDEM_DEVICE Hyper read_hyper() const { return {scalar::sgd_hyper<T>(hyper), !v || *steps == 1}; }
+  TANDEM_DEVICE Hyper read_hyper(double rate) const { return {scalar::sgd_hyper<T>(rate, hyper), !v || *steps == 1}; }
   TANDEM_DEVICE void move(int64_t i, const Hyper& h, bool nesterov) const {
     T parameter = p[i], velocity = h.first ? T(0) : v[i];
     scalar::sgd(parameter, velocity, g[i], h.values, nesterov, h.first);
@@ -40,7 +40,7 @@ struct AdamTensor {
   int first_block;
 
   using Hyper = scalar::AdamHyper<T>;
-  TANDEM_DEVICE Hyper read_hyper() const { return scalar::adam_hyper<T>(hyper, *steps); }
+  TANDEM_DEVICE Hyper read_hyper(double rate) const { return scalar::adam_hyper<T>(rate, hyper, *steps); }
   TANDEM_DEVICE void move(int64_t i, const Hyper& h, bool decoupled) const {
     scalar::adam(p[i], m[i], v[i], g[i], h, decoupled);
   }
@@ -53,6 +53,7 @@ struct MoveAll {
     typename Tensor::Hyper hyper;
   };
   Tensor tensors[kMost];
+  const double* rate;
   int count;
   bool flag;  // nesterov, or decoupled
 
@@ -60,7 +61,7 @@ struct MoveAll {
     int own = 0;
     for (int i = 1; i < count; ++i) own += block.index >= tensors[i].first_block;
     const Tensor& t = tensors[own];
-    if (block.thread == 0) shared.hyper = t.read_hyper();  // once a block: Adam's takes long
+    if (block.thread == 0) shared.hyper = t.read_hyper(*rate);  // once a block: Adam's takes long
     block.sync();
     const typename Tensor::Hyper hyper = shared.hyper;
     const int64_t begin = (block.index - t.first_block) * kPiece, end = min(begin + kPiece, t.n);
@@ -70,9 +71,10 @@ struct MoveAll {
 
 // `tensor(i)` makes the i-th of `count`.
 template <class Tensor, class F>
-void move_all(Device device, int64_t count, bool flag, const F& tensor) {
+void move_all(const In& rate, int64_t count, bool flag, const F& tensor) {
   for (int64_t first = 0; first < count; first += kMost) {
     MoveAll<Tensor> all{};
+    all.rate = rate.as<double>();
     all.count = static_cast<int>(min(kMost, count - first));
     all.flag = flag;
     int64_t blocks = 0;
@@ -81,7 +83,7 @@ void move_all(Device device, int64_t count, bool flag, const F& tensor) {
       all.tensors[i].first_block = static_cast<int>(blocks);
       blocks += ceil_div(all.tensors[i].n, kPiece);
     }
-    launch(device, blocks, all);
+    launch(rate.device, blocks, all);
   }
 }
 
@@ -93,7 +95,7 @@ using namespace cuda;
 
 void run(Cuda, const SgdStep& k) {
   floating(k.p[0].dtype, [&]<class T>(T) {
-    move_all<SgdTensor<T>>(k.p[0].device, k.p.size(), k.nesterov, [&](int64_t i) {
+    move_all<SgdTensor<T>>(k.rate, k.p.size(), k.nesterov, [&](int64_t i) {
       return SgdTensor<T>{k.g[i].as<T>(),
                           k.hyper[i].as<double>(),
                           k.steps[i].as<int64_t>(),
@@ -107,7 +109,7 @@ void run(Cuda, const SgdStep& k) {
 
 void run(Cuda, const AdamStep& k) {
   floating(k.p[0].dtype, [&]<class T>(T) {
-    move_all<AdamTensor<T>>(k.p[0].device, k.p.size(), k.decoupled, [&](int64_t i) {
+    move_all<AdamTensor<T>>(k.rate, k.p.size(), k.decoupled, [&](int64_t i) {
       return AdamTensor<T>{k.g[i].as<T>(), k.hyper[i].as<double>(), k.steps[i].as<int64_t>(), k.p[i].as<T>(),
                            k.m[i].as<T>(), k.v[i].as<T>(),          k.p[i].dims.numel(),      0};
     });

@@ -96,10 +96,13 @@ struct DataLoader::State {
   int64_t samples() const {
     return options.last_batch == LastBatch::drop ? batches() * options.batch_size : data.size();
   }
+  int64_t rows_of_batch(int64_t index) const {
+    return index + 1 == batches() ? samples() - index * options.batch_size : options.batch_size;
+  }
   std::vector<int32_t> order(int64_t epoch) const;
   std::shared_ptr<const EpochPlan> plan_of(int64_t epoch);
   Rows rows(int64_t epoch, int64_t index);
-  Batch gather(const Tensor& rows, const Tensor& shifts);
+  Batch gather(const Tensor& rows, const Tensor& shifts, int64_t begin, int64_t end);
   Batch make(int64_t epoch, int64_t index);
 };
 
@@ -139,21 +142,26 @@ DataLoader::Rows DataLoader::State::rows(int64_t epoch, int64_t index) {
                     batches() - 1, index, epoch));
   }
   const std::shared_ptr<const EpochPlan> plan = plan_of(epoch);
-  const int64_t first = index * options.batch_size;
-  const int64_t end = index + 1 == batches() ? samples() : first + options.batch_size;
+  const int64_t first = index * options.batch_size, end = first + rows_of_batch(index);
   Rows taken{{plan->rows.begin() + first, plan->rows.begin() + end}, {}};
   if (options.shift > 0) taken.shifts.assign(plan->shifts.begin() + 2 * first, plan->shifts.begin() + 2 * end);
   return taken;
 }
 
-Batch DataLoader::State::gather(const Tensor& rows, const Tensor& shifts) {
-  const int64_t n = rows.numel();
-  if (rows.rank() != 1 || rows.dtype() != Dtype::int32 || (options.shift > 0) != shifts.defined() ||
-      (shifts.defined() && (shifts.shape() != Shape{n, 2} || shifts.dtype() != Dtype::int32))) {
+Batch DataLoader::State::gather(const Tensor& all_rows, const Tensor& all_shifts, int64_t begin, int64_t end) {
+  const int64_t all = all_rows.numel(), n = end - begin;
+  if (all_rows.rank() != 1 || all_rows.dtype() != Dtype::int32 || (options.shift > 0) != all_shifts.defined() ||
+      (all_shifts.defined() && (all_shifts.shape() != Shape{all, 2} || all_shifts.dtype() != Dtype::int32))) {
     throw ShapeError(fmt::format("DataLoader: expected rows int32 [n]{}, got {}{}",
-                                 options.shift > 0 ? " and shifts int32 [n, 2]" : "", describe("rows", rows),
-                                 shifts.defined() ? " and " + describe("shifts", shifts) : ""));
+                                 options.shift > 0 ? " and shifts int32 [n, 2]" : "", describe("rows", all_rows),
+                                 all_shifts.defined() ? " and " + describe("shifts", all_shifts) : ""));
   }
+  if (begin < 0 || end < begin || end > all) {
+    throw ShapeError(
+        fmt::format("DataLoader: expected a part of {}, got [{}, {})", describe("rows", all_rows), begin, end));
+  }
+  const View rows = rows_of(all_rows, begin, end);
+  const View shifts = all_shifts.defined() ? rows_of(all_shifts, begin, end) : View();
   check_index(rows, x.dim(0), Asker::gather_rows);
   Batch batch{empty(x.shape().with(0, n), {options.dtype, options.device}), empty({n}, {Dtype::int32, options.device})};
   if (x.dtype() == Dtype::uint8) {
@@ -175,7 +183,7 @@ Batch DataLoader::State::make(int64_t epoch, int64_t index) {
   const Rows taken = rows(epoch, index);
   const int64_t n = static_cast<int64_t>(taken.rows.size());
   return gather(Tensor::from(taken.rows, {n}, options.device),
-                taken.shifts.empty() ? Tensor() : Tensor::from(taken.shifts, {n, 2}, options.device));
+                taken.shifts.empty() ? Tensor() : Tensor::from(taken.shifts, {n, 2}, options.device), 0, n);
 }
 
 DataLoader::DataLoader(Dataset data, DataLoaderOptions options) : state_(new State) {
@@ -193,12 +201,18 @@ DataLoader::DataLoader(DataLoader&&) noexcept = default;
 
 int64_t DataLoader::batches() const { return state_->batches(); }
 int64_t DataLoader::samples() const { return state_->samples(); }
+int64_t DataLoader::rows_of_batch(int64_t index) const { return state_->rows_of_batch(index); }
 const Dataset& DataLoader::data() const { return state_->data; }
 int64_t DataLoader::epoch() const { return state_->next_epoch; }
 std::vector<int32_t> DataLoader::order(int64_t epoch) const { return state_->order(epoch); }
 Batch DataLoader::batch(int64_t epoch, int64_t index) const { return state_->make(epoch, index); }
 DataLoader::Rows DataLoader::rows(int64_t epoch, int64_t index) const { return state_->rows(epoch, index); }
-Batch DataLoader::gather(const Tensor& rows, const Tensor& shifts) const { return state_->gather(rows, shifts); }
+Batch DataLoader::gather(const Tensor& rows, const Tensor& shifts) const {
+  return gather(rows, shifts, 0, rows.numel());
+}
+Batch DataLoader::gather(const Tensor& rows, const Tensor& shifts, int64_t begin, int64_t end) const {
+  return state_->gather(rows, shifts, begin, end);
+}
 
 void DataLoader::set_epoch(int64_t epoch) {
   if (epoch < 0) throw ValueError(fmt::format("DataLoader: expected an epoch of at least 0, got {}", epoch));

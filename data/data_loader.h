@@ -41,6 +41,7 @@ class DataLoader {
 
   int64_t batches() const;  // per epoch
   int64_t samples() const;  // per epoch: rows served
+  int64_t rows_of_batch(int64_t index) const;
   const Dataset& data() const;
   void set_epoch(int64_t epoch);
   int64_t epoch() const;  // the one that begin() will start next
@@ -55,6 +56,8 @@ class DataLoader {
   };
   Rows rows(int64_t epoch, int64_t index) const;
   Batch gather(const Tensor& rows, const Tensor& shifts = {}) const;
+  // The same of [begin, end) of them.
+  Batch gather(const Tensor& rows, const Tensor& shifts, int64_t begin, int64_t end) const;
   // The rows of data().x that an epoch serves, in order; their hash proves two runs saw the same batches.
   std::vector<int32_t> order(int64_t epoch) const;
 

@@ -68,13 +68,30 @@ void Optimizer::zero_grad() {
 void Optimizer::set_lr(double lr) {
   check_not_negative(name_, "lr", lr);
   refuse_to_record("sets the learning rate, which a replay would not do again; set it between steps");
+  if (lr == lr_) return;
   lr_ = lr;
-  write_hypers();
+  for (Settings& s : settings_) launch(Fill{s.lr, lr});
 }
 
 int64_t Optimizer::steps() const { return static_cast<int64_t>(steps_.item()); }
 
-void Optimizer::step() {
+void Optimizer::step() { move({}); }
+
+void Optimizer::step(const Tensor& rates, int64_t at) {
+  if (rates.rank() != 1 || at < 0 || at >= rates.numel())
+    throw ShapeError(
+        fmt::format("{}: expected rates[K] and one of them, got {} and {}", name_, describe("rates", rates), at));
+  if (rates.dtype() != Dtype::float64)
+    throw ValueError(fmt::format("{}: expected rates of float64, got {}", name_, name_of(rates.dtype())));
+  for (const Slot& slot : slots_) {
+    if (slot.parameter.device() == rates.device()) continue;
+    throw DeviceError(fmt::format("{}: expected rates on the device of \"{}\", {}, got {}", name_, slot.name,
+                                  tandem::to_string(slot.parameter.device()), tandem::to_string(rates.device())));
+  }
+  move(rows_of(rates, at, at + 1));
+}
+
+void Optimizer::move(const View& rate) {
   std::vector<size_t> moving;
   for (size_t i = 0; i < slots_.size(); ++i) {  // whatever can fail, before anything moves
     const Tensor grad = slots_[i].parameter.grad();
@@ -83,14 +100,12 @@ void Optimizer::step() {
     prepare(slots_[i]);
     moving.push_back(i);
   }
-  if (written_.empty()) {
-    const Unrecorded once;
-    write_hypers();
-  }
   bool counted = false;
   while (!moving.empty()) {
     const Tensor first = slots_[moving[0]].parameter;
+    const Settings& settings = settings_of(first.device());
     Moved moved;
+    moved.rate = rate ? rate : View(settings.lr);
     Count counters;
     std::vector<size_t> others;
     for (const size_t i : moving) {
@@ -101,7 +116,7 @@ void Optimizer::step() {
       }
       counters.n.push_back(slot.steps);
       moved.g.push_back(slot.parameter.grad());
-      moved.hyper.push_back(hyper_of(i));
+      moved.hyper.push_back(rows_of(settings.hypers, static_cast<int64_t>(i), static_cast<int64_t>(i) + 1));
       moved.steps.push_back(slot.steps);
       moved.p.push_back(slot.parameter);
       moved.state1.push_back(slot.state1);
@@ -151,31 +166,19 @@ void Optimizer::prepare(Slot& slot) {
   if (!(slot.steps.device() == p.device())) slot.steps = slot.steps.to(p.device());
   if (!(steps_.device() == p.device())) steps_ = steps_.to(p.device());
   const bool known =
-      std::any_of(hypers_.begin(), hypers_.end(), [&](const Hypers& h) { return h.device == p.device(); });
+      std::any_of(settings_.begin(), settings_.end(), [&](const Settings& s) { return s.device == p.device(); });
   if (known) return;
-  hypers_.push_back({p.device(), empty({static_cast<int64_t>(slots_.size()), 5}, {Dtype::float64, p.device()})});
-  written_.clear();
-}
-
-View Optimizer::hyper_of(size_t slot) const {
-  const Device device = slots_[slot].parameter.device();
-  const auto found = std::find_if(hypers_.begin(), hypers_.end(), [&](const Hypers& h) { return h.device == device; });
-  View view = found->values;
-  view.data = view.as<double>() + 5 * slot;
-  view.dims = {5};
-  return view;
-}
-
-// Where they changed: one copy a device.
-void Optimizer::write_hypers() {
-  std::vector<double> values;
-  for (const Slot& slot : slots_) {
-    const std::array<double, 5> of_slot = hyper(slot);
-    values.insert(values.end(), of_slot.begin(), of_slot.end());
+  std::vector<double> hypers;
+  for (const Slot& each : slots_) {
+    const std::array<double, 5> values = hyper(each);
+    hypers.insert(hypers.end(), values.begin(), values.end());
   }
-  if (values == written_) return;
-  for (Hypers& h : hypers_) h.values.copy_from(Tensor::from(values, h.values.shape()));
-  if (!hypers_.empty()) written_ = std::move(values);
+  settings_.push_back({p.device(), Tensor::from(hypers, {static_cast<int64_t>(slots_.size()), 5}, p.device()),
+                       Tensor::from(std::vector<double>{lr_}, {1}, p.device())});
+}
+
+const Optimizer::Settings& Optimizer::settings_of(Device device) const {
+  return *std::find_if(settings_.begin(), settings_.end(), [&](const Settings& s) { return s.device == device; });
 }
 
 std::string Optimizer::lr_text() const { return fmt::format("lr {}", lr_); }

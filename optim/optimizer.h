@@ -33,6 +33,9 @@ class Optimizer {
   // All or nothing. Throws OutOfMemory in the first step, and ValueError for a gradient that is not of its
   // parameter's shape, dtype and device, as after a change of the model between backward and step.
   void step();
+  // As step(), at the rates[at] of float64 [K] on the parameters' device instead of lr(): a compiled step reads it anew
+  // in each replay, and may be several steps. Throws ShapeError, ValueError and DeviceError too.
+  void step(const Tensor& rates, int64_t at);
   double lr() const { return lr_; }
   void set_lr(double lr);  // finite, >= 0
   int64_t steps() const;   // that step() took
@@ -50,6 +53,7 @@ class Optimizer {
   };
   // Slots that move together, of one dtype on one device: what a kernel call is made of.
   struct Moved {
+    In rate;
     Ins g, hyper, steps;
     InOuts p, state1, state2;
   };
@@ -59,30 +63,30 @@ class Optimizer {
 
   // Launches the kernel.
   virtual void update(const Moved& moved) = 0;
-  // The kernel's hyper for a slot at the present lr.
+  // The kernel's hyper for a slot.
   virtual std::array<double, 5> hyper(const Slot& slot) const = 0;
   // "lr 0.1", and ", weight decay 0.1 on weights" if there is any.
   std::string lr_text() const;
   std::string decay_text() const;
 
  private:
-  // float64 [slots, 5] for the parameters of one device.
-  struct Hypers {
+  // For the parameters of one device: float64 [slots, 5] and [1].
+  struct Settings {
     Device device;
-    Tensor values;
+    Tensor hypers, lr;
   };
+  // `rate` is null: lr().
+  void move(const View& rate);
   void check_gradient(const Slot& slot, const Tensor& grad) const;
   void prepare(Slot& slot);
-  View hyper_of(size_t slot) const;
-  void write_hypers();
+  const Settings& settings_of(Device device) const;
   const char* name_;
   std::vector<Slot> slots_;
   double lr_, weight_decay_;
   Decay decay_;
   int states_;
   Tensor steps_;  // int64
-  std::vector<Hypers> hypers_;
-  std::vector<double> written_;  // what they hold; empty: not yet
+  std::vector<Settings> settings_;
 };
 
 struct SGDOptions {

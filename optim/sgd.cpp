@@ -26,10 +26,10 @@ SGD::SGD(const std::vector<ParameterGroup>& groups, SGDOptions options)
   }
 }
 
-void SGD::update(const Moved& m) { launch(SgdStep{m.g, m.hyper, m.steps, m.p, m.state1, options_.nesterov}); }
+void SGD::update(const Moved& m) { launch(SgdStep{m.rate, m.g, m.hyper, m.steps, m.p, m.state1, options_.nesterov}); }
 
 std::array<double, 5> SGD::hyper(const Slot& slot) const {
-  return {lr() * slot.lr_scale, options_.momentum, slot.weight_decay, options_.dampening};
+  return {slot.lr_scale, options_.momentum, slot.weight_decay, options_.dampening};
 }
 
 std::string SGD::to_string() const {

@@ -54,16 +54,33 @@ EOP
 
 expect 0 "cuda:0 emulated GPU" "$program" devices
 
-# Training: replayed as graphs, op by op, and again.
-train w1 --model w1 --max-steps 8
-train w1_eager --model w1 --max-steps 8 --eager
-train w1_again --model w1 --max-steps 8
-train w1_checked --model w1 --max-steps 8 --check-plan 3
-conv=(--layers "conv:4:k=5:s=4,bn,relu,dropout:0.2,dense:10" --optimizer adam --shift 1 --clip 1 --max-steps 8)
+# Training: eight steps as a graph, op by op, again, and step by step: eight do not fit between validations.
+w1=(--model w1 --max-steps 18 --eval-every 9 --log-every 1)
+train w1 "${w1[@]}"
+train w1_eager "${w1[@]}" --eager
+train w1_again "${w1[@]}"
+train w1_checked "${w1[@]}" --check-plan 9
+train w1_single --model w1 --max-steps 18 --eval-every 6 --log-every 1
+conv=(--layers "conv:4:k=5:s=4,bn,relu,dropout:0.2,dense:10" --optimizer adam --shift 1 --clip 1 --max-steps 16)
 train conv "${conv[@]}"
 train conv_eager "${conv[@]}" --eager
-for run in w1_eager w1_again w1_checked; do same w1/model.safetensors $run/model.safetensors; done
-same conv/model.safetensors conv_eager/model.safetensors
+train conv_single "${conv[@]}" --eval-every 4
+for run in w1_eager w1_again w1_checked w1_single; do same w1/model.safetensors $run/model.safetensors; done
+for run in conv_eager conv_single; do same conv/model.safetensors $run/model.safetensors; done
+for run in w1 w1_single; do
+  python3 -c "
+import json, sys
+for row in map(json.loads, open(sys.argv[1] + '/metrics.jsonl')):
+    print([row.get(name) for name in ('step', 'split', 'loss', 'accuracy', 'lr')]) if row['split'] == 'train' else 0
+" $run >$run.steps
+done
+[[ $(wc -l <w1.steps) == 18 ]] && same w1.steps w1_single.steps
+
+# A smaller batch at the end of an epoch.
+tail=(--layers "avgpool:7,dense:8,bn,relu,dense:10" --max-steps 24 --last-batch keep)
+expect 0 "" "$program" train "${small[@]}" "${tail[@]}" -b 5400 --out tail
+expect 0 "" "$program" train "${small[@]}" "${tail[@]}" -b 5400 --eval-every 4 --out tail_single
+same tail/model.safetensors tail_single/model.safetensors
 cmp -s w1/model.safetensors conv/model.safetensors && wrong "cmp finds all files the same"
 
 # A pair, twice, and alone: two threads train on the device at once.
@@ -91,7 +108,8 @@ long=("$program" train "${small[@]}" "${dense[@]}" --max-steps 300 --eval-every 
 TANDEM_EMULATED_MIB=8 expect 6 "use a smaller batch or model" "${long[@]}" --out full
 [[ ! -e full ]] || wrong "a run without memory leaves a folder"
 
-# The device is lost: before training an earlier run stays as it was; in training the records stay.
+# The device is lost: before training an earlier run stays as it was; in training the records stay, and the model of the
+# last validation, which the CPU reads.
 cp -r alone earlier
 TANDEM_EMULATED_FAULT_AFTER=30 TANDEM_EMULATED_FAULT=719 expect 7 "cudaErrorLaunchFailure" \
   "${long[@]}" --out earlier --force
@@ -102,6 +120,15 @@ for calls in 600 900 1300; do
 done
 readable lost_900 2
 readable lost_1300 5
+python3 -c "
+import json
+result = json.load(open('lost_1300/RESULT.json'))
+assert result['status'] == 'failed' and result['model_step'] >= 20 and 'cudaErrorLaunchFailure' in result['message']
+assert json.load(open('lost_1300/env.json'))['dataset']['train_sha256']
+" || wrong "RESULT.json or env.json of a lost device"
+expect 0 "accuracy" "$program" eval lost_1300 --dataset digits --device cpu
+expect 7 "--from lost_1300" env TANDEM_EMULATED_FAULT_AFTER=1300 TANDEM_EMULATED_FAULT=719 \
+  "${long[@]}" --out lost_1300 --force
 expect 0 "" "${long[@]}" --out lost_900 --force
 
 exit $((failures > 0))

@@ -7,7 +7,7 @@ void run(const SgdStep& k) {
     const double* hyper = k.hyper[i].as<double>();
     const int64_t n = k.p[i].dims.numel();
     floating(k.p[i].dtype, [&]<class T>(T) {
-      const scalar::SgdHyper<T> h = scalar::sgd_hyper<T>(hyper);
+      const scalar::SgdHyper<T> h = scalar::sgd_hyper<T>(*k.rate.as<double>(), hyper);
       const T* g = k.g[i].as<T>();
       T *p = k.p[i].as<T>(), *v = k.v[i].as<T>();
       const bool nesterov = k.nesterov, first = *k.steps[i].as<int64_t>() == 1;
@@ -27,7 +27,7 @@ void run(const AdamStep& k) {
     const double* hyper = k.hyper[i].as<double>();
     const int64_t step = *k.steps[i].as<int64_t>();
     floating(k.p[i].dtype, [&]<class T>(T) {
-      const scalar::AdamHyper<T> h = scalar::adam_hyper<T>(hyper, step);
+      const scalar::AdamHyper<T> h = scalar::adam_hyper<T>(*k.rate.as<double>(), hyper, step);
       const T* g = k.g[i].as<T>();
       T *p = k.p[i].as<T>(), *m = k.m[i].as<T>(), *v = k.v[i].as<T>();
       const bool decoupled = k.decoupled;

@@ -49,7 +49,7 @@ inline void check_dtype(const char* op, Named x, Dtype dtype) {
 
 // Throws ValueError for the first value of `index` (int32) that is not in [0, n), if there is one; for an index on a
 // GPU, whoever next waits for that does.
-void check_index(const Tensor& index, int64_t n, Asker asker);
+void check_index(const View& index, int64_t n, Asker asker);
 
 // A mask over x's positions, which may be absent: x's shape without the channel axis.
 inline void check_mask(const char* op, const Tensor& x, int channel_axis, const Tensor& mask) {

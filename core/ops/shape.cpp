@@ -114,8 +114,8 @@ std::string stray_index(Asker asker, int64_t n, int64_t value) {
                                        : fmt::format("gather_rows: expected rows in [0, {}) of x, got {}", n, value);
 }
 
-void check_index(const Tensor& index, int64_t n, Asker asker) {
-  if (index.device().kind == Device::Kind::cuda) return launch(CheckIndex{index, asker, n});
+void check_index(const View& index, int64_t n, Asker asker) {
+  if (index.device.kind == Device::Kind::cuda) return launch(CheckIndex{index, asker, n});
   on_host("CheckIndex", index, [n, asker](const View& host) {
     const int32_t* begin = host.as<int32_t>();
     const int32_t* end = begin + host.dims.numel();
