@@ -314,6 +314,14 @@ TEST_CASE("A loader gathers the rows it is asked for, and refuses those that its
   CHECK(batch.x.to_vector<float>() == std::vector<float>{255 * (1.0f / 255), 51 * (1.0f / 255)});
   CHECK(batch.y.to_vector<int32_t>() == std::vector<int32_t>{3, 1});
   CHECK(loader.rows(0, 1).rows == std::vector<int32_t>{2, 3});
+  CHECK(DataLoader(data, {.batch_size = 3}).rows_of_batch(1) == 1);
+  CHECK(DataLoader(data, {.batch_size = 3, .last_batch = LastBatch::merge}).rows_of_batch(0) == 4);
+  const Batch part = loader.gather(rows({3, 1, 2, 0}), {}, 1, 3);
+  CHECK(part.x.to_vector<float>() == std::vector<float>{51 * (1.0f / 255), 102 * (1.0f / 255)});
+  CHECK(part.y.to_vector<int32_t>() == std::vector<int32_t>{1, 2});
+  CHECK(error_of([&] { loader.gather(rows({3, 1}), {}, 1, 3); }) ==
+        "DataLoader: expected a part of rows[2], got [1, 3)");
+  CHECK_NOTHROW(loader.gather(rows({9, 1}), {}, 1, 2));  // the others are not read
   for (const int32_t stray : {4, -1}) {
     CHECK(error_of([&] {
             loader.gather(rows({0, stray}));
