@@ -359,6 +359,8 @@ void use_device(const TrainSettings& settings) {
         fmt::format("--precision {}: expected --dtype float32, got {}", settings.precision, settings.dtype));
   }
   require_device(Device::parse(settings.device));
+  if (const char* value = std::getenv("NVIDIA_TF32_OVERRIDE"); value && settings.device != "cpu")
+    warning(fmt::format("NVIDIA_TF32_OVERRIDE={} is set: cuBLAS does not heed --precision; unset it", value));
   set_threads(settings.threads > 0 ? static_cast<int>(settings.threads) : available_cores());
 }
 

@@ -16,6 +16,12 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+// "13.0", what it was built with, and whether there is a GPU.
+std::string cuda_line(const std::string& fault) {
+  const std::string toolkit = cuda::devices().toolkit;
+  return toolkit.empty() ? "off" : fault.empty() ? toolkit : toolkit + ", no GPU here";
+}
+
 int print_version(const OutputOptions& output) {
   const std::string fault = cuda_fault();
   if (output.json) {
@@ -27,7 +33,7 @@ int print_version(const OutputOptions& output) {
                 {"cuda", fault.empty()}});
   } else {
     print(fmt::format("tandem {}\ncommit    {}\ncompiler  {}\nCPU path  {}\nBLAS      {}\nCUDA      {}\n", version(),
-                      commit(), compiler(), cpu_path(), blas_description(), fault.empty() ? "on" : "off"));
+                      commit(), compiler(), cpu_path(), blas_description(), cuda_line(fault)));
   }
   return kOk;
 }

@@ -1,3 +1,4 @@
+#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -17,6 +18,15 @@ namespace tandem::cuda {
 namespace {
 
 constexpr int kMostDevices = 16;
+
+// TANDEM_CUDA_POOL=off: each tensor is an allocation of its own, as compute-sanitizer's memcheck wants it.
+bool pooled() {
+  static const bool on = [] {
+    const char* text = std::getenv("TANDEM_CUDA_POOL");
+    return !text || std::strcmp(text, "off") != 0;
+  }();
+  return on;
+}
 
 std::string mebibytes(size_t bytes) { return std::to_string((bytes + 524288) / 1048576) + " MiB"; }
 
@@ -198,8 +208,8 @@ void* allocate(size_t bytes, int device) {
   Stream& s = own_stream(device);
   Runtime& r = runtime();
   std::lock_guard lock(r.mutex);
-  void* block = s.pool.take(bytes);
-  if (!block) {  // the pools of other streams may have some
+  void* block = pooled() ? s.pool.take(bytes) : system_take(bytes);
+  if (!block && pooled()) {  // the pools of other streams may have some
     for (const auto& other : r.streams) other->pool.release_cached();
     block = s.pool.take(bytes);
   }
@@ -218,7 +228,9 @@ void release(void* block, size_t bytes, int device) noexcept {
   r.owners.erase(found);
   const Stream* mine = thread_streams.of[device];
   if (mine && mine != owner) cudaStreamSynchronize(mine->handle);  // its next user is another stream
-  owner->pool.give_back(block, bytes);
+  if (pooled()) return owner->pool.give_back(block, bytes);
+  cudaStreamSynchronize(owner->handle);
+  system_give(block);
 }
 
 MemoryStats memory_stats() {

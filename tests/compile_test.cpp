@@ -10,7 +10,6 @@
 #include "tandem/core/ops.h"
 #include "tandem/core/random.h"
 #include "tandem/core/threads.h"
-#include "tandem/data/data_loader.h"
 #include "tandem/layers/activation.h"
 #include "tandem/layers/batch_norm.h"
 #include "tandem/layers/build.h"
@@ -382,40 +381,6 @@ TEST_CASE("A compiled step compared with the eager one every few steps goes on a
     CHECK((bytes(x[0]) == bytes(y[0])));
   }
   CHECK((checked.state() == plain.state()));
-}
-
-TEST_CASE("Several steps compiled as one equal as many single ones, wherever their inputs lie", "[compile]") {
-  const int64_t together = 4, images = 6;
-  const std::string layers = "conv:4:k=3,bn,relu,dropout:0.3,dense:10";
-  const auto pixels = Tensor::from(random({40, 8, 8, 1}, 1, Dtype::float32, 0, 255).to(Dtype::uint8).to_vector<uint8_t>(),
-                                   {40, 8, 8, 1});
-  const DataLoader loader(Dataset::from(pixels, batch({1}, 40, 0)[1]), {.batch_size = images, .shuffle = false});
-  Trainer many(layers, {8, 8, 1}, {.optimizer = "adam"}), single(layers, {8, 8, 1}, {.optimizer = "adam"});
-  const auto run = [&](Trainer& t, const Tensors& in, int64_t i) {
-    const Batch b = loader.gather(in[0], {}, i * images, (i + 1) * images);
-    t.optimizer->zero_grad();
-    cross_entropy((*t.model)(b.x), b.y).backward();
-    t.optimizer->step(in[1], i);
-  };
-  CompiledStep step(
-      [&](const Tensors& in) -> Tensors {
-        for (int64_t i = 0; i < together; ++i) run(many, in, i);
-        return {};
-      },
-      {.keep_gradients = false, .poison = true});
-  std::vector<Tensors> alive;  // so that the next ones are elsewhere
-  for (int k = 0; k < 5; ++k) {
-    std::vector<int32_t> rows;
-    std::vector<double> rates;
-    for (int i = 0; i < together * images; ++i) rows.push_back((i * 7 + k) % 40);
-    for (int i = 0; i < together; ++i) rates.push_back(0.02 / (1 + i + k));
-    alive.push_back({Tensor::from(rows, {together * images}), Tensor::from(rates, {together})});
-    step(alive.back());
-    for (int64_t i = 0; i < together; ++i) run(single, alive.back(), i);
-  }
-  CHECK(step.why_eager() == "");
-  CHECK(step.plan().find("input1+8[1]") != std::string::npos);
-  CHECK((many.state() == single.state()));
 }
 
 TEST_CASE("Replays allocate nothing", "[compile]") {

@@ -59,13 +59,14 @@ w1=(--model w1 --max-steps 18 --eval-every 9 --log-every 1)
 train w1 "${w1[@]}"
 train w1_eager "${w1[@]}" --eager
 train w1_again "${w1[@]}"
+TANDEM_CUDA_POOL=off train w1_unpooled "${w1[@]}"
 train w1_checked "${w1[@]}" --check-plan 9
 train w1_single --model w1 --max-steps 18 --eval-every 6 --log-every 1
 conv=(--layers "conv:4:k=5:s=4,bn,relu,dropout:0.2,dense:10" --optimizer adam --shift 1 --clip 1 --max-steps 16)
 train conv "${conv[@]}"
 train conv_eager "${conv[@]}" --eager
 train conv_single "${conv[@]}" --eval-every 4
-for run in w1_eager w1_again w1_checked w1_single; do same w1/model.safetensors $run/model.safetensors; done
+for run in w1_eager w1_again w1_unpooled w1_checked w1_single; do same w1/model.safetensors $run/model.safetensors; done
 for run in conv_eager conv_single; do same conv/model.safetensors $run/model.safetensors; done
 for run in w1 w1_single; do
   python3 -c "
@@ -82,6 +83,10 @@ expect 0 "" "$program" train "${small[@]}" "${tail[@]}" -b 5400 --out tail
 expect 0 "" "$program" train "${small[@]}" "${tail[@]}" -b 5400 --eval-every 4 --out tail_single
 same tail/model.safetensors tail_single/model.safetensors
 cmp -s w1/model.safetensors conv/model.safetensors && wrong "cmp finds all files the same"
+
+NVIDIA_TF32_OVERRIDE=1 expect 0 "cuBLAS does not heed --precision" "$program" train "${small[@]}" "${dense[@]}" \
+  --max-steps 1 --out override
+[[ $("$program" version) == *"CUDA      13.0"* ]] || wrong "version: $("$program" version)"
 
 # A pair, twice, and alone: two threads train on the device at once.
 for out in pair pair_again; do

@@ -186,37 +186,6 @@ TEST_CASE("After its first step an optimizer allocates nothing") {
   CHECK(memory_stats().bytes_peak == before.bytes_peak);
 }
 
-TEST_CASE("A step at a rate of a tensor is a step at that learning rate") {
-  const std::vector<double> rates = {0.3, 0.1, 0.05};
-  const Tensor given = Tensor::from(rates, {3});
-  for (bool adam : {false, true}) {
-    Tensor a = start(), b = start();
-    const auto make = [&](Tensor p) -> std::unique_ptr<Optimizer> {
-      const std::vector<ParameterGroup> groups = {{.parameters = {p}, .lr_scale = 3}};
-      if (adam) return std::make_unique<AdamW>(groups);
-      return std::make_unique<SGD>(groups, SGDOptions{.momentum = 0.9});
-    };
-    const auto set = make(a), read = make(b);
-    for (int64_t i = 0; i < 3; ++i) {
-      for (Tensor p : {a, b}) set_gradient(p, 1 + static_cast<double>(i));
-      set->set_lr(rates[static_cast<size_t>(i)]);
-      set->step();
-      read->step(given, i);
-    }
-    CHECK(values(a) == values(b));
-    CHECK(read->steps() == 3);
-    for (Tensor p : {a, b}) set_gradient(p, 1);
-    read->set_lr(0.05);
-    set->step();
-    read->step();  // at its own again
-    CHECK(values(a) == values(b));
-  }
-  Tensor p = start();
-  SGD sgd({p});
-  CHECK(error_of([&] { sgd.step(given, 3); }) == "SGD: expected rates[K] and one of them, got rates[3] and 3");
-  CHECK(error_of([&] { sgd.step(zeros({2}), 0); }) == "SGD: expected rates of float64, got float32");
-}
-
 TEST_CASE("A first step that runs out of memory has changed nothing") {
   struct NoMemory : LaunchObserver {  // the state of an optimizer is filled with zeros
     void call(const char* kernel) override {

@@ -6,13 +6,12 @@
 #include <string>
 #include <vector>
 
+#include "../cuda/steps.h"
 #include "tandem/core/device.h"
 #include "tandem/core/dtype.h"
 #include "tandem/cuda/emulator/cuda_runtime.h"
 
 namespace tandem::test {
-
-using Bytes = std::vector<std::vector<uint8_t>>;
 
 // A call on the emulated GPU, and all that it computes.
 struct DeviceCase {

@@ -72,7 +72,7 @@ def ops(protocol, step):
 
 def labelled(protocol, step):
     if protocol.emulated:
-        raise NotRun("emulated: the label is for tests on a GPU")
+        raise NotRun("emulated: ctest runs them on the emulated GPU")
     ran = step.start(["ctest", "--test-dir", protocol.build, "-L", "cuda", "-j", 4, "--output-on-failure"])
     out = ran.stdout
     if "No tests were found" in out + ran.stderr:
@@ -100,7 +100,7 @@ def sanitize(protocol, step, tool):
     for name, words in runs.items():
         count = [] if name == "ops" else ["--launch-count", 500]
         ran = step.start(["compute-sanitizer", "--tool", tool, "--error-exitcode", 99, *count, *words],
-                         {"TANDEM_TEST_DEVICE": "cuda"}, check=False)
+                         {"TANDEM_TEST_DEVICE": "cuda", "TANDEM_CUDA_POOL": "off"}, check=False)
         out = ran.stdout + ran.stderr
         summary = next((row for row in out.splitlines() if "SUMMARY" in row), "no summary")
         details[name] = summary.replace("=", "").strip()
