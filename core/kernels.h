@@ -256,12 +256,22 @@ struct BnFinish {
   TANDEM_KERNEL(BnFinish, moments, counts, mean, rstd, running_mean, running_var, batches, skipped, rows,
                 chunk_rows, per_row, eps, new_weight, cumulative, unbiased)
 };
+// On a GPU: BnMoments of the whole batch, then BnFinish.
+struct BnStatistics {
+  In x, mask; Out mean, rstd; InOut running_mean, running_var, batches, skipped;
+  int axis; double eps, new_weight; bool cumulative, unbiased;
+  TANDEM_KERNEL(BnStatistics, x, mask, mean, rstd, running_mean, running_var, batches, skipped, axis, eps, new_weight,
+                cumulative, unbiased)
+};
 // mean, rstd from running statistics, for eval.
 struct BnFromRunning { In running_mean, running_var; Out mean, rstd; double eps; TANDEM_KERNEL(BnFromRunning, running_mean, running_var, mean, rstd, eps) };
 // y = (x - mean) * (rstd * gamma) + beta; gamma, beta may be absent.
 struct BnApply { RowsIn x; In mean, rstd, gamma, beta; RowsOut y; int axis; TANDEM_KERNEL(BnApply, x, mean, rstd, gamma, beta, y, axis) };
-// sums[lanes, 2, C] = {sum dy, sum dy * (x - mean)}.
-struct BnGradSums { RowsIn dy, x; In mean, rstd; Sum sums; int axis; TANDEM_KERNEL(BnGradSums, dy, x, mean, rstd, sums, axis) };
+// sums[lanes, 2, C] = {sum dy, sum dy * (x - mean)}. On a GPU, with dgamma or dbeta, BnGradFinish too.
+struct BnGradSums {
+  RowsIn dy, x; In mean, rstd; Sum sums; int axis; Out dgamma{}, dbeta{};
+  TANDEM_KERNEL(BnGradSums, dy, x, mean, rstd, sums, axis, dgamma, dbeta)
+};
 // dgamma = sums[1] * rstd, dbeta = sums[0] (each may be absent).
 struct BnGradFinish { In sums, rstd; Out dgamma, dbeta; TANDEM_KERNEL(BnGradFinish, sums, rstd, dgamma, dbeta) };
 // dx = gamma * rstd * (dy - sums[0]/n - (x - mean) * rstd^2 * sums[1]/n) for batch statistics over n values
@@ -275,8 +285,8 @@ struct BnGradApply {
 // whose gradient needs its sign alone and computes that again from x.
 struct BnAct { RowsIn x; In mean, rstd, gamma, beta; RowsOut y; int axis; UnaryOp act; TANDEM_KERNEL(BnAct, x, mean, rstd, gamma, beta, y, axis, act) };
 struct BnActGradSums {
-  RowsIn y, dy, x; In mean, rstd, gamma, beta; Sum sums; int axis; UnaryOp act;
-  TANDEM_KERNEL(BnActGradSums, y, dy, x, mean, rstd, gamma, beta, sums, axis, act)
+  RowsIn y, dy, x; In mean, rstd, gamma, beta; Sum sums; int axis; UnaryOp act; Out dgamma{}, dbeta{};
+  TANDEM_KERNEL(BnActGradSums, y, dy, x, mean, rstd, gamma, beta, sums, axis, act, dgamma, dbeta)
 };
 struct BnActGradApply {
   RowsIn y, dy, x; In mean, rstd, gamma, beta, sums; RowsOut dx; int axis; int64_t n; UnaryOp act;
@@ -290,8 +300,10 @@ struct Softmax { RowsIn x; RowsOut y; bool log; TANDEM_KERNEL(Softmax, x, y, log
 struct SoftmaxGrad { RowsIn y, dy; RowsOut dx; bool log; TANDEM_KERNEL(SoftmaxGrad, y, dy, dx, log) };
 // loss[i] = -sum_c t_c log softmax(x[i])_c, t = (1 - s) onehot(label[i]) + s/C, s = smoothing; labels int32.
 struct CrossEntropy { RowsIn x, label; RowsOut loss; double smoothing; TANDEM_KERNEL(CrossEntropy, x, label, loss, smoothing) };
-// dx[i] = dloss[i] * (softmax(x[i]) - t). dloss is [N], or [1] for all rows.
+// dx[i] = dloss[i] scale (softmax(x[i]) - t). dloss is [N], or [1] for all rows; absent, 1.
 struct CrossEntropyGrad { RowsIn x, label; In dloss; RowsOut dx; double smoothing, scale; TANDEM_KERNEL(CrossEntropyGrad, x, label, dloss, dx, smoothing, scale) };
+// On a GPU: CrossEntropy, and CrossEntropyGrad without dloss.
+struct CrossEntropyBoth { RowsIn x, label; RowsOut loss, dx; double smoothing, scale; TANDEM_KERNEL(CrossEntropyBoth, x, label, loss, dx, smoothing, scale) };
 
 // records[*count mod R] = {loss, how many rows of logits[N, C] are largest at their label (of equals, the first)}, then
 // *count += 1. records is float64 [R, 2], count int64, loss has one element.
@@ -333,8 +345,9 @@ struct AdamStep {
   X(Softmax) X(SoftmaxGrad) X(CrossEntropy) X(CrossEntropyGrad) X(NoteStep) X(DropoutApply) \
   X(SgdStep) X(AdamStep)
 #define TANDEM_CPU_KERNELS(X) TANDEM_SHARED_KERNELS(X) X(ConvPack)
-#define TANDEM_CUDA_KERNELS(X) TANDEM_SHARED_KERNELS(X) X(CheckIndex)
-#define TANDEM_KERNELS(X) TANDEM_SHARED_KERNELS(X) X(ConvPack) X(CheckIndex)
+#define TANDEM_GPU_KERNELS(X) X(CheckIndex) X(BnStatistics) X(CrossEntropyBoth)
+#define TANDEM_CUDA_KERNELS(X) TANDEM_SHARED_KERNELS(X) TANDEM_GPU_KERNELS(X)
+#define TANDEM_KERNELS(X) TANDEM_CPU_KERNELS(X) TANDEM_GPU_KERNELS(X)
 
 #define TANDEM_DECLARE(K) void run(Cpu, const K&);
 TANDEM_CPU_KERNELS(TANDEM_DECLARE)

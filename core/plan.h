@@ -34,6 +34,8 @@ struct Program {
 // Neighbouring calls become one where a kernel does both in one pass: batch norm and activation, their gradients, and
 // either in the convolution that reads the result.
 void fuse(Program& program);
+// On a GPU, where a launch costs what a small call does, fewer calls.
+void fuse_for_gpu(Program& program);
 // Convolutions take their weights packed once for all chunks.
 void pack(Program& program);
 // Calls on whole batches that stand between row-wise ones move to the nearest place behind or before those.

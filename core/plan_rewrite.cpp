@@ -43,6 +43,23 @@ bool still_same(const Program& program, size_t i, size_t j) {
   return true;
 }
 
+// Either may run first: neither writes what the other uses.
+bool independent(const Call& a, const Call& b) {
+  for (const Call::Operand& u : a.operands) {
+    for (const Call::Operand& v : b.operands) {
+      if (u.view->data == v.view->data && (writes(u.use) || writes(v.use))) return false;
+    }
+  }
+  return true;
+}
+// Call `j` may run right behind call `i`, which comes before it.
+bool can_follow(const Program& program, size_t i, size_t j) {
+  for (size_t k = i + 1; k < j; ++k) {
+    if (!independent(*program.calls[k], *program.calls[j])) return false;
+  }
+  return i < j;
+}
+
 bool is_activation(UnaryOp op) { return op == UnaryOp::relu || op == UnaryOp::sigmoid || op == UnaryOp::tanh; }
 
 // ---- fuse --------------------------------------------------------------------------------------------------
@@ -155,6 +172,71 @@ void fuse_into_convolutions(Program& program) {
   }
 }
 
+// Fill(1), CrossEntropyGrad -> CrossEntropyGrad alone.
+void fold_seed_of_loss(Program& program) {
+  for (size_t i = 0; i < program.calls.size(); ++i) {
+    const Fill* seed = as<Fill>(program, i);
+    if (!seed || seed->value != 1 || seed->y.dims.numel() != 1 || !program.temporary(seed->y.data)) continue;
+    const std::vector<size_t> users = users_of(program, i, seed->y);
+    const CrossEntropyGrad* grad = users.size() == 1 ? as<CrossEntropyGrad>(program, users[0]) : nullptr;
+    if (!grad || grad->dloss.data != seed->y.data) continue;
+    put(program, users[0],
+        CrossEntropyGrad{grad->x, grad->label, {}, grad->dx, grad->smoothing, grad->scale});
+    erase(program, i--);
+  }
+}
+
+// ---- fuse_for_gpu ------------------------------------------------------------------------------------------
+
+// BnMoments, BnFinish -> BnStatistics.
+void fuse_statistics(Program& program) {
+  for (size_t i = 0; i < program.calls.size(); ++i) {
+    const BnMoments* m = as<BnMoments>(program, i);
+    if (!m || m->moments.dims[0] != 1 || !program.temporary(m->moments.data)) continue;
+    const std::vector<size_t> users = users_of(program, i, m->moments);
+    const BnFinish* f = users.size() == 1 ? as<BnFinish>(program, users[0]) : nullptr;
+    if (!f || !still_same(program, i, users[0])) continue;
+    if (m->counts && users_of(program, i, m->counts).size() != 1) continue;
+    put(program, users[0],
+        BnStatistics{m->x, m->mask, f->mean, f->rstd, f->running_mean, f->running_var, f->batches, f->skipped, m->axis,
+                     f->eps, f->new_weight, f->cumulative, f->unbiased});
+    erase(program, i--);
+  }
+}
+
+// BnGradSums or BnActGradSums, BnGradFinish -> the former.
+template <class K>
+void finish_sums(Program& program, size_t i) {
+  K* sums = as<K>(program, i);
+  if (!sums) return;
+  for (const size_t j : users_of(program, i, sums->sums)) {
+    const BnGradFinish* finish = as<BnGradFinish>(program, j);
+    if (!finish || finish->rstd.data != sums->rstd.data || !can_follow(program, i, j)) continue;
+    K both = *sums;
+    both.dgamma = finish->dgamma;
+    both.dbeta = finish->dbeta;
+    put(program, i, both);
+    return erase(program, j);
+  }
+}
+
+// CrossEntropy, CrossEntropyGrad -> CrossEntropyBoth.
+void fuse_loss(Program& program) {
+  for (size_t i = 0; i < program.calls.size(); ++i) {
+    const CrossEntropy* loss = as<CrossEntropy>(program, i);
+    if (!loss) continue;
+    for (const size_t j : users_of(program, i, loss->x)) {
+      const CrossEntropyGrad* grad = as<CrossEntropyGrad>(program, j);
+      if (!grad || grad->dloss || grad->label.data != loss->label.data ||
+          grad->smoothing != loss->smoothing || !can_follow(program, i, j))
+        continue;
+      put(program, i, CrossEntropyBoth{loss->x, loss->label, loss->loss, grad->dx, grad->smoothing, grad->scale});
+      erase(program, j);
+      break;
+    }
+  }
+}
+
 // ---- pack --------------------------------------------------------------------------------------------------
 
 template <class K>
@@ -172,16 +254,6 @@ bool pack_weights_of(Program& program, size_t i, bool turned) {
 }
 
 // ---- order -------------------------------------------------------------------------------------------------
-
-// Either may run first: neither writes what the other uses.
-bool independent(const Call& a, const Call& b) {
-  for (const Call::Operand& u : a.operands) {
-    for (const Call::Operand& v : b.operands) {
-      if (u.view->data == v.view->data && (writes(u.use) || writes(v.use))) return false;
-    }
-  }
-  return true;
-}
 
 bool runs_by_rows(const Call& call) { return row_chunks(call).chunks() > 1; }
 
@@ -225,6 +297,22 @@ bool reads_rows(const Call& call, const View& result, const Chunking& cut) {
 
 }  // namespace
 
+void fuse(Program& program) {
+  fuse_norm_and_activation(program);
+  fuse_their_gradients(program);
+  fuse_into_convolutions(program);
+  fold_seed_of_loss(program);
+}
+
+void fuse_for_gpu(Program& program) {
+  fuse_statistics(program);
+  for (size_t i = 0; i < program.calls.size(); ++i) {
+    finish_sums<BnGradSums>(program, i);
+    finish_sums<BnActGradSums>(program, i);
+  }
+  fuse_loss(program);
+}
+
 void recompute(Program& program) {
   for (size_t i = 0; i < program.calls.size(); ++i) {
     const Conv* conv = as<Conv>(program, i);
@@ -256,12 +344,6 @@ void recompute(Program& program) {
       }
     }
   }
-}
-
-void fuse(Program& program) {
-  fuse_norm_and_activation(program);
-  fuse_their_gradients(program);
-  fuse_into_convolutions(program);
 }
 
 void pack(Program& program) {

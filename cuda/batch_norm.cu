@@ -50,30 +50,15 @@ TANDEM_DEVICE Moments moments_of(const MaskedValue<T> (&v)[kBatch], int n) {
   return m;
 }
 
-template <class T, bool masked>
-struct MomentColumns {
-  using Total = Moments;
-  static constexpr int kBatch = masked ? 4 : 16;
-  const T *x, *mask;
+// What becomes of a channel's moments: stored,
+struct StoreMoments {
   double *moments, *counts;  // [2, channels], [1]; counts may be null
   int64_t channels;
 
-  template <bool straight>
-  TANDEM_DEVICE Moments operator()(int64_t, Values<straight> values) const {
-    Moments total;
-    while (values.left > 0) {
-      MaskedValue<T> batch[kBatch];
-      const int n = load_batch(values, batch, [&](int64_t at, int64_t index) {
-        return MaskedValue<T>{x[at], masked ? mask[index] != 0 : true};
-      });
-      total.add(moments_of(batch, n));
-    }
-    return total;
-  }
-  TANDEM_DEVICE void finish(int64_t c, const Moments& total) const {
-    moments[c] = total.mean;
-    moments[channels + c] = total.m2;
-    if (c == 0 && counts) *counts = total.n;
+  TANDEM_DEVICE void operator()(const Block&, int64_t c, const Moments& m) const {
+    moments[c] = m.mean;
+    moments[channels + c] = m.m2;
+    if (c == 0 && counts) *counts = m.n;
   }
 };
 
@@ -86,30 +71,20 @@ TANDEM_DEVICE bool update_running(T& running, double batch, double w) {
   return kept;
 }
 
-// A thread a channel. The last of them to be done writes what all have read.
+// or used: one thread a channel, the last of which to be done writes what all have read.
 template <class T>
-struct FinishChannel {
-  static constexpr int threads = 256;
-  const double *moments, *counts;  // [chunks, 2, channels], [chunks]
+struct UseMoments {
   double *mean, *rstd;
   T *running_mean, *running_var;
-  int64_t *batches, *skipped, channels, chunks, rows, chunk_rows, per_row;
+  int64_t *batches, *skipped, channels;
   double eps, new_weight;
   bool cumulative, unbiased;
   int *done, *not_finite;  // counters
 
-  TANDEM_DEVICE void operator()(const Block& block) const {
-    const int64_t c = static_cast<int64_t>(block.index) * threads + block.thread;
-    if (c >= channels) return;
-    Moments total;
-    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-      const double* m = moments + chunk * 2 * channels + c;
-      const int64_t chunk_values = min(chunk_rows, rows - chunk * chunk_rows) * per_row;
-      total.add({counts ? counts[chunk] : static_cast<double>(chunk_values), m[0], m[channels]});
-    }
-    mean[c] = total.mean;
-    rstd[c] = scalar::bn_rstd(total.m2 / total.n, eps);
-    if (running_mean) update(block, c, total);
+  TANDEM_DEVICE void operator()(const Block& block, int64_t c, const Moments& m) const {
+    mean[c] = m.mean;
+    rstd[c] = scalar::bn_rstd(m.m2 / m.n, eps);
+    if (running_mean) update(block, c, m);
   }
 
  private:
@@ -123,6 +98,73 @@ struct FinishChannel {
     *batches += 1;
     if (skipped) *skipped += *not_finite;
     *done = *not_finite = 0;
+  }
+};
+template <class T, class K>
+UseMoments<T> use_moments(const K& k) {
+  int* counter = counters(k.mean.device) + kCounters - 2;  // a reduction's blocks count on the first of them
+  return {k.mean.template as<double>(),
+          k.rstd.template as<double>(),
+          k.running_mean.template as<T>(),
+          k.running_var.template as<T>(),
+          k.batches.template as<int64_t>(),
+          k.skipped.template as<int64_t>(),
+          k.mean.dims.numel(),
+          k.eps,
+          k.new_weight,
+          k.cumulative,
+          k.unbiased,
+          counter,
+          counter + 1};
+}
+
+template <class T, bool masked, class Use>
+struct MomentColumns {
+  using Total = Moments;
+  static constexpr int kBatch = masked ? 4 : 16;
+  const T *x, *mask;
+  Use use;
+
+  template <bool straight>
+  TANDEM_DEVICE Moments operator()(int64_t, Values<straight> values) const {
+    Moments total;
+    while (values.left > 0) {
+      MaskedValue<T> batch[kBatch];
+      const int n = load_batch(values, batch, [&](int64_t at, int64_t index) {
+        return MaskedValue<T>{x[at], masked ? mask[index] != 0 : true};
+      });
+      total.add(moments_of(batch, n));
+    }
+    return total;
+  }
+  TANDEM_DEVICE void finish(const Block& block, int64_t c, const Moments& total) const { use(block, c, total); }
+};
+template <class T, class K, class Use>
+void reduce_moments(const K& k, const Use& use) {
+  const auto reduce = [&]<bool masked>(Constant<masked>) {
+    reduce_channels(k.x.device, Layout(k.x.dims, k.axis),
+                    MomentColumns<T, masked, Use>{k.x.template as<T>(), k.mask.template as<T>(), use});
+  };
+  k.mask ? reduce(Constant<true>{}) : reduce(Constant<false>{});
+}
+
+template <class T>
+struct MergeMoments {
+  const double *moments, *counts;  // [chunks, 2, channels], [chunks]
+  int64_t chunks, rows, chunk_rows, per_row;
+  UseMoments<T> use;
+
+  static constexpr int threads = 256;
+  TANDEM_DEVICE void operator()(const Block& block) const {
+    const int64_t c = static_cast<int64_t>(block.index) * threads + block.thread;
+    if (c >= use.channels) return;
+    Moments total;
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+      const double* m = moments + chunk * 2 * use.channels + c;
+      const int64_t chunk_values = min(chunk_rows, rows - chunk * chunk_rows) * per_row;
+      total.add({counts ? counts[chunk] : static_cast<double>(chunk_values), m[0], m[use.channels]});
+    }
+    use(block, c, total);
   }
 };
 
@@ -141,10 +183,7 @@ struct GradFinish {
   const double *sums, *rstd;
   T *dgamma, *dbeta;
   int64_t channels;
-  TANDEM_DEVICE void operator()(int64_t c) const {
-    if (dgamma) dgamma[c] = static_cast<T>(sums[channels + c] * rstd[c]);
-    if (dbeta) dbeta[c] = static_cast<T>(sums[c]);
-  }
+  TANDEM_DEVICE void operator()(int64_t c) const { bn_grad_finish(c, channels, sums, rstd, dgamma, dbeta); }
 };
 
 // Of a batch norm whose statistics are constants.
@@ -173,27 +212,23 @@ using namespace cuda;
 
 void run(Cuda, const BnMoments& k) {
   if (k.moments.dims.numel() == 0) return;
-  const Layout l(k.x.dims, k.axis);
+  const int64_t channels = k.x.dims[k.axis];
   floating(k.x.dtype, [&]<class T>(T) {
-    const auto reduce = [&]<bool masked>(Constant<masked>) {
-      reduce_channels(k.x.device, l,
-                      MomentColumns<T, masked>{k.x.as<T>(), k.mask.as<T>(), k.moments.as<double>(),
-                                               k.counts.as<double>(), l.channels});
-    };
-    k.mask ? reduce(Constant<true>{}) : reduce(Constant<false>{});
+    reduce_moments<T>(k, StoreMoments{k.moments.as<double>(), k.counts.as<double>(), channels});
   });
 }
 
 void run(Cuda, const BnFinish& k) {
-  const int64_t channels = k.mean.dims.numel();
-  int* counter = counters(k.mean.device);
   floating(k.running_mean.dtype, [&]<class T>(T) {
-    launch(k.mean.device, ceil_div(channels, FinishChannel<T>::threads),
-           FinishChannel<T>{k.moments.as<double>(), k.counts.as<double>(), k.mean.as<double>(), k.rstd.as<double>(),
-                            k.running_mean.as<T>(), k.running_var.as<T>(), k.batches.as<int64_t>(),
-                            k.skipped.as<int64_t>(), channels, k.moments.dims[0], k.rows, k.chunk_rows, k.per_row,
-                            k.eps, k.new_weight, k.cumulative, k.unbiased, counter, counter + 1});
+    launch(k.mean.device, ceil_div(k.mean.dims.numel(), MergeMoments<T>::threads),
+           MergeMoments<T>{k.moments.as<double>(), k.counts.as<double>(), k.moments.dims[0], k.rows, k.chunk_rows,
+                           k.per_row, use_moments<T>(k)});
   });
+}
+
+void run(Cuda, const BnStatistics& k) {
+  if (k.mean.dims.numel() == 0) return;
+  floating(k.x.dtype, [&]<class T>(T) { reduce_moments<T>(k, use_moments<T>(k)); });
 }
 
 void run(Cuda, const BnFromRunning& k) {

@@ -99,14 +99,22 @@ TANDEM_DEVICE T before_act(Constant<act>, const BnGradValue<T>& v, const scalar:
   return scalar::unary_grad<act>(act == UnaryOp::relu ? bn_value(v.x, forward) : v.extra, v.dy);
 }
 
+// Of channel c, whose sums are there; dgamma and dbeta may be null.
+template <class T>
+TANDEM_DEVICE void bn_grad_finish(int64_t c, int64_t channels, const double* sums, const double* rstd, T* dgamma,
+                                  T* dbeta) {
+  if (dgamma) dgamma[c] = static_cast<T>(sums[channels + c] * rstd[c]);
+  if (dbeta) dbeta[c] = static_cast<T>(sums[c]);
+}
+
 template <class T, class Act>
 struct BnGradSumColumns {
   using Total = Sums<2>;
   BnConstants<T> constants;
   BnGradInputs<T, Act> inputs;
   double* sums;  // [2, channels]
+  T *dgamma, *dbeta;
   int64_t channels;
-  bool add;
 
   template <bool straight>
   TANDEM_DEVICE Total operator()(int64_t c, const Values<straight>& values) const {
@@ -122,9 +130,10 @@ struct BnGradSumColumns {
     });
     return {{sum, product}};
   }
-  TANDEM_DEVICE void finish(int64_t c, const Total& total) const {
-    sums[c] = total.sum[0] + (add ? sums[c] : 0);
-    sums[channels + c] = total.sum[1] + (add ? sums[channels + c] : 0);
+  TANDEM_DEVICE void finish(const Block&, int64_t c, const Total& total) const {
+    sums[c] = total.sum[0];
+    sums[channels + c] = total.sum[1];
+    bn_grad_finish(c, channels, sums, constants.rstd, dgamma, dbeta);
   }
 };
 
@@ -186,8 +195,9 @@ void bn_grad_sums(const K& k, const View& extra) {
                     BnGradSumColumns<T, Act>{bn_constants<T>(k),
                                              {k.dy.template as<T>(), k.x.template as<T>(), extra.as<T>()},
                                              k.sums.template as<double>(),
-                                             l.channels,
-                                             k.sums.add});
+                                             k.dgamma.template as<T>(),
+                                             k.dbeta.template as<T>(),
+                                             l.channels});
   });
 }
 template <class Act, class K>

@@ -139,7 +139,7 @@ void map_columns(Device device, int64_t pixels, int64_t channels, int64_t inner,
                    : launch(device, columns.blocks(), MapColumns<false, F>{columns, f});
 }
 
-// f.finish(column, total of f(column, values)), where totals are F::Total: as it is constructed, of nothing; add()
+// f.finish(block, column, total of f(column, values)), where totals are F::Total: as it is constructed, of nothing; add()
 // takes in another. Of a column in shares, the last block to come adds them up in order.
 template <bool straight, class F>
 struct ReduceColumns {
@@ -178,7 +178,7 @@ struct ReduceColumns {
       for (int s = begin; s < end && present; ++s) total.add(totals[s * columns.count + column]);
       add_rows(block, shared, row, total);
     }
-    if (row == 0 && present) f.finish(column, total);
+    if (row == 0 && present) f.finish(block, column, total);
   }
 
   // Row 0's total becomes that of all rows.

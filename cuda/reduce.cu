@@ -26,7 +26,7 @@ struct ReduceValues {
         [&](int64_t, From v) { total.add({{static_cast<double>(v)}}); });
     return total;
   }
-  TANDEM_DEVICE void finish(int64_t column, const Total& total) const {
+  TANDEM_DEVICE void finish(const Block&, int64_t column, const Total& total) const {
     y[column] = static_cast<To>(op == ReduceOp::mean ? total.sum[0] / count : total.sum[0]);
   }
 };
@@ -115,7 +115,7 @@ struct SquaredValues {
         [&](int64_t, T v) { sum = std::fma(static_cast<double>(v), static_cast<double>(v), sum); });
     return {{sum}};
   }
-  TANDEM_DEVICE void finish(int64_t, const Total& total) const { *squares += total.sum[0]; }
+  TANDEM_DEVICE void finish(const Block&, int64_t, const Total& total) const { *squares += total.sum[0]; }
 };
 
 template <class T>
@@ -129,13 +129,9 @@ struct FactorOfClip {
   }
 };
 
-template <class T>
-struct RowSums : ReduceValues<ReduceOp::sum, T, double> {
-  bool add;
-  TANDEM_DEVICE void finish(int64_t column, const Sums<1>& total) const {
-    this->y[column] = total.sum[0] + (add ? this->y[column] : 0);
-  }
-};
+// A batch is one chunk here, so nothing is added to.
+template <class From, class To>
+using RowSums = ReduceValues<ReduceOp::sum, From, To>;
 
 }  // namespace
 }  // namespace tandem::cuda
@@ -175,8 +171,9 @@ void run(Cuda, const SumRows& k) {
   const Shape& dims = k.dy.dims;
   const int64_t width = dims[dims.rank() - 1];
   floating(k.dy.dtype, [&]<class T>(T) {
-    reduce_columns(k.dy.device, dims.numel() / width, width, 1,
-                   RowSums<T>{{k.dy.as<T>(), k.db.as<double>(), 1}, k.db.add});
+    floating(k.db.dtype, [&]<class S>(S) {
+      reduce_columns(k.dy.device, dims.numel() / width, width, 1, RowSums<T, S>{k.dy.as<T>(), k.db.as<S>(), 1});
+    });
   });
 }
 

@@ -135,52 +135,55 @@ struct SoftmaxGradRow {
   }
 };
 
+// The loss of a row, its gradient, or both.
 template <class T>
 struct CrossEntropyRow {
   const T* x_rows;
   const int32_t* labels;
-  T* losses;
-  double smoothing;
-
-  template <int size>
-  TANDEM_DEVICE void operator()(const Team<size>& team, int64_t row, int64_t n) const {
-    const T* x = x_rows + row * n;
-    const Top top = team.top(x, n);
-    double loss = std::log1p(team.exponentials(x, n, top)), mean = 0;
-    if (smoothing != 0) {
-      for (int64_t i = team.lane(); i < n; i += size) mean += static_cast<double>(x[i]) - top.value;
-      mean = team.sum(mean, 1) / static_cast<double>(n);
-    }
-    if (team.lane() != 0 || n == 0) return;
-    const int64_t label = labels[row];
-    const bool stray = label < 0 || label >= n;
-    loss -= (1 - smoothing) * (stray ? __builtin_nan("") : static_cast<double>(x[label]) - top.value);
-    losses[row] = static_cast<T>(loss - smoothing * mean);
-  }
-};
-
-template <class T>
-struct CrossEntropyGradRow {
-  const T* x_rows;
-  const int32_t* labels;
-  const T* upstream_of;
-  T* dx_rows;
+  T *losses, *dx_rows;   // either may be null
+  const T* upstream_of;  // of each row, or of all; null: 1
   bool one_upstream;
   double smoothing, scale;
 
   template <int size>
   TANDEM_DEVICE void operator()(const Team<size>& team, int64_t row, int64_t n) const {
     const T* x = x_rows + row * n;
-    T* dx = dx_rows + row * n;
     const Top top = team.top(x, n);
-    const double sum = 1 + team.exponentials(x, n, top), everywhere = smoothing / static_cast<double>(n);
-    if (n == 0) return;
+    const double others = team.exponentials(x, n, top);
+    if (losses) {
+      const double loss = loss_of(team, x, row, n, top, std::log1p(others));
+      if (team.lane() == 0 && n > 0) losses[row] = static_cast<T>(loss);
+    }
+    if (dx_rows && n > 0) differentiate(team, x, row, n, top, 1 + others);
+  }
+
+ private:
+  template <int size>
+  TANDEM_DEVICE double loss_of(const Team<size>& team, const T* x, int64_t row, int64_t n, const Top& top,
+                               double loss) const {
+    double mean = 0;
+    if (smoothing != 0) {
+      for (int64_t i = team.lane(); i < n; i += size) mean += static_cast<double>(x[i]) - top.value;
+      mean = team.sum(mean, 1) / static_cast<double>(n);
+    }
+    if (n == 0) return 0;
     const int64_t label = labels[row];
-    const double upstream = static_cast<double>(upstream_of[one_upstream ? 0 : row]) * scale;
+    const bool stray = label < 0 || label >= n;
+    loss -= (1 - smoothing) * (stray ? __builtin_nan("") : static_cast<double>(x[label]) - top.value);
+    return loss - smoothing * mean;
+  }
+
+  template <int size>
+  TANDEM_DEVICE void differentiate(const Team<size>& team, const T* x, int64_t row, int64_t n, const Top& top,
+                                   double sum) const {
+    const int64_t label = labels[row];
+    const double everywhere = smoothing / static_cast<double>(n);
+    const double upstream =
+        upstream_of ? static_cast<double>(upstream_of[one_upstream ? 0 : row]) * scale : scale;
     for (int64_t i = team.lane(); i < n; i += size) {
       const double target = (i == label ? 1 - smoothing : 0.0) + everywhere;
       const double e = static_cast<double>(scalar::exp(x[i] - static_cast<T>(top.value)));
-      dx[i] = static_cast<T>(upstream * (e / sum - target));
+      dx_rows[row * n + i] = static_cast<T>(upstream * (e / sum - target));
     }
   }
 };
@@ -228,14 +231,22 @@ void run(Cuda, const SoftmaxGrad& k) {
 
 void run(Cuda, const CrossEntropy& k) {
   floating(k.x.dtype, [&]<class T>(T) {
-    for_rows(k.x, CrossEntropyRow<T>{k.x.as<T>(), k.label.as<int32_t>(), k.loss.as<T>(), k.smoothing});
+    for_rows(k.x, CrossEntropyRow<T>{k.x.as<T>(), k.label.as<int32_t>(), k.loss.as<T>(), nullptr, nullptr, true,
+                                     k.smoothing, 1});
   });
 }
 
 void run(Cuda, const CrossEntropyGrad& k) {
   floating(k.x.dtype, [&]<class T>(T) {
-    for_rows(k.x, CrossEntropyGradRow<T>{k.x.as<T>(), k.label.as<int32_t>(), k.dloss.as<T>(), k.dx.as<T>(),
-                                         k.dloss.dims.numel() == 1, k.smoothing, k.scale});
+    for_rows(k.x, CrossEntropyRow<T>{k.x.as<T>(), k.label.as<int32_t>(), nullptr, k.dx.as<T>(), k.dloss.as<T>(),
+                                     k.dloss.dims.numel() == 1, k.smoothing, k.scale});
+  });
+}
+
+void run(Cuda, const CrossEntropyBoth& k) {
+  floating(k.x.dtype, [&]<class T>(T) {
+    for_rows(k.x, CrossEntropyRow<T>{k.x.as<T>(), k.label.as<int32_t>(), k.loss.as<T>(), k.dx.as<T>(), nullptr, true,
+                                     k.smoothing, k.scale});
   });
 }
 

@@ -70,13 +70,15 @@ const Window& check_window(const char* op, const Window& window);
 // The shape [N, H', W', channels] of what a window makes of x[N, H, W, C]. Throws ShapeError if it does not fit.
 Shape window_shape(const char* op, const Shape& x, const Window& window, int64_t channels, bool ceil_mode = false);
 
-// Runs a kernel that sums over the rows of a batch, lane by lane, and adds the lanes up in order.
+// Runs a kernel that sums over the rows of a batch, lane by lane, and adds the lanes up in order. On a GPU there is one,
+// of either dtype.
 template <class Kernel>
 Tensor sum_over_rows(const Tensor& batch, const Shape& shape, Dtype dtype, Dtype lane_dtype, Kernel kernel) {
   const int64_t lanes = chunking(batch.shape(), batch.device()).lanes();
-  Tensor parts = empty(shape.insert(0, lanes), {lane_dtype, batch.device()});
+  const bool whole = lanes == 1 && (lane_dtype == dtype || batch.device().kind == Device::Kind::cuda);
+  Tensor parts = empty(shape.insert(0, lanes), {whole ? dtype : lane_dtype, batch.device()});
   kernel(parts);
-  if (lanes == 1 && lane_dtype == dtype) return parts.reshape(shape);
+  if (whole) return parts.reshape(shape);
   Tensor total = empty(shape, {dtype, batch.device()});
   launch(Merge{parts, total});
   return total;

@@ -95,6 +95,9 @@ std::vector<DeviceCase> device_cases(Dtype dtype) {
   cases.push_back({"Adam", [dtype] { return run_optimizer<Adam>(AdamOptions{.lr = 0.1}, dtype); }});
   cases.push_back({"stray labels", [dtype] { return run_stray_labels(dtype); }});
   cases.push_back({"StepLog", [dtype] { return run_step_log(dtype); }});
+  for (const GpuNet& net : kGpuNets) {  // with the plan's fusions
+    if (net.dtype == dtype) cases.push_back({"steps of " + net.layers, [&net] { return after_ten_steps(net, {}); }});
+  }
   return cases;
 }
 

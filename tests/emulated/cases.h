@@ -19,7 +19,7 @@ struct DeviceCase {
   std::function<Bytes()> run;
 };
 
-// Every op of the op table, forward and backward, the optimizers, and what else has kernels of its own.
+// Every op of the op table, forward and backward, the optimizers, what else has kernels of its own, compiled steps.
 std::vector<DeviceCase> device_cases(Dtype dtype);
 
 // Cross entropy and softmax of rows of so many logits, and the gradient of both. The op table's are narrow.
