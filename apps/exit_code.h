@@ -15,7 +15,7 @@ enum ExitCode : int {
   kModel = 4,     // the same of a model file
   kDiverged = 5,  // the loss became infinite or not a number
   kMemory = 6,    // out of memory
-  kDevice = 7,    // a device that this build or machine does not have
+  kDevice = 7,    // a device that this build or machine does not have, or that was lost
 };                // 128 + signal (130, 143): stopped by SIGINT, SIGTERM; 75 is reserved
 
 // A wrong command line.

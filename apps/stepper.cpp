@@ -24,8 +24,8 @@ std::vector<Tensor> training_step(Module& model, Optimizer& optimizer, const Tra
 
 namespace {
 
-// On a GPU: steps of one graph, as launching one costs the host about what a small step costs the GPU; and steps between
-// looks at the log, as each costs the time that queued steps would have covered.
+// On a GPU: steps of one graph, as launching one costs the host about what a small step costs the GPU; and steps
+// between looks at the log, as each costs the time that queued steps would have covered.
 constexpr int64_t kTogether = 8, kStepsAhead = 12 * kTogether;
 
 }  // namespace
@@ -66,6 +66,8 @@ void Stepper::run(int64_t first, const std::vector<double>& rates) {
     left = left.subspan(static_cast<size_t>(n));
     first += n;
   }
+  const int64_t next_epoch = (first + capacity() - 1) / loader_.batches();
+  if (together_ > 1) loader_.rows(next_epoch, 0);  // draws its order while the GPU is busy
 }
 
 void Stepper::queue(int64_t first, std::span<const double> rates) {

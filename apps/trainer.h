@@ -68,7 +68,7 @@ TrainSettings resolve(TrainSettings settings);
 
 struct Splits {
   Dataset train, validation, test;  // validation: the last 5,000 training images; a twelfth of fewer than 60,000
-  std::string notice;  // a sentence for the user when the built-in digits stand in; else empty
+  std::string notice;               // a sentence for the user when the built-in digits stand in; else empty
 };
 // On the CPU. Throws DataError when the data set that was named is missing or corrupt.
 Splits load_data(const TrainSettings& settings);

@@ -180,8 +180,7 @@ void fold_seed_of_loss(Program& program) {
     const std::vector<size_t> users = users_of(program, i, seed->y);
     const CrossEntropyGrad* grad = users.size() == 1 ? as<CrossEntropyGrad>(program, users[0]) : nullptr;
     if (!grad || grad->dloss.data != seed->y.data) continue;
-    put(program, users[0],
-        CrossEntropyGrad{grad->x, grad->label, {}, grad->dx, grad->smoothing, grad->scale});
+    put(program, users[0], CrossEntropyGrad{grad->x, grad->label, {}, grad->dx, grad->smoothing, grad->scale});
     erase(program, i--);
   }
 }
@@ -227,8 +226,8 @@ void fuse_loss(Program& program) {
     if (!loss) continue;
     for (const size_t j : users_of(program, i, loss->x)) {
       const CrossEntropyGrad* grad = as<CrossEntropyGrad>(program, j);
-      if (!grad || grad->dloss || grad->label.data != loss->label.data ||
-          grad->smoothing != loss->smoothing || !can_follow(program, i, j))
+      if (!grad || grad->dloss || grad->label.data != loss->label.data || grad->smoothing != loss->smoothing ||
+          !can_follow(program, i, j))
         continue;
       put(program, i, CrossEntropyBoth{loss->x, loss->label, loss->loss, grad->dx, grad->smoothing, grad->scale});
       erase(program, j);

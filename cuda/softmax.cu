@@ -178,8 +178,7 @@ struct CrossEntropyRow {
                                    double sum) const {
     const int64_t label = labels[row];
     const double everywhere = smoothing / static_cast<double>(n);
-    const double upstream =
-        upstream_of ? static_cast<double>(upstream_of[one_upstream ? 0 : row]) * scale : scale;
+    const double upstream = upstream_of ? static_cast<double>(upstream_of[one_upstream ? 0 : row]) * scale : scale;
     for (int64_t i = team.lane(); i < n; i += size) {
       const double target = (i == label ? 1 - smoothing : 0.0) + everywhere;
       const double e = static_cast<double>(scalar::exp(x[i] - static_cast<T>(top.value)));

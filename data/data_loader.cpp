@@ -82,8 +82,8 @@ struct DataLoader::State {
   bool mostly_zero;
   int64_t next_epoch = 0;
 
-  std::mutex mutex;  // guards `plan`: the prefetching thread asks for batches too
-  std::shared_ptr<const EpochPlan> plan;
+  std::mutex mutex;  // guards `plans`: the prefetching thread asks for batches too
+  std::shared_ptr<const EpochPlan> plans[2];  // of an even and of an odd epoch: the next may be drawn ahead
 
   int64_t prefetched_epoch = -1;
   std::optional<Prefetcher<Batch>> prefetcher;  // last: ends before what its thread uses
@@ -120,6 +120,7 @@ std::vector<int32_t> DataLoader::State::order(int64_t epoch) const {
 
 std::shared_ptr<const EpochPlan> DataLoader::State::plan_of(int64_t epoch) {
   std::lock_guard lock(mutex);
+  std::shared_ptr<const EpochPlan>& plan = plans[epoch % 2];
   if (plan && plan->epoch == epoch) return plan;
   EpochPlan made{epoch, order(epoch), {}};
   if (options.shift > 0) {

@@ -56,8 +56,8 @@ TEST_CASE("Several steps compiled as one equal as many single ones, wherever the
   const std::string layers = "conv:4:k=3,bn,relu,dropout:0.3,dense:10";
   std::vector<int32_t> labels;
   for (int32_t i = 0; i < 40; ++i) labels.push_back(i * 7 % 10);
-  const Tensor pixels = Tensor::from(random({40, 8, 8, 1}, 1, Dtype::float32, 0, 255).to(Dtype::uint8).to_vector<uint8_t>(),
-                                   {40, 8, 8, 1});
+  const Tensor pixels = Tensor::from(
+      random({40, 8, 8, 1}, 1, Dtype::float32, 0, 255).to(Dtype::uint8).to_vector<uint8_t>(), {40, 8, 8, 1});
   const DataLoader loader(Dataset::from(pixels, Tensor::from(labels, {40})), {.batch_size = images, .shuffle = false});
   struct Trainer {
     explicit Trainer(const std::string& text) : model(build(text, {8, 8, 1}, {.seed = 3})), adam(model->parameters()) {}

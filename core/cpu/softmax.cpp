@@ -95,7 +95,8 @@ void run(const CrossEntropyGrad& k) {
       T* dx = k.dx.as<T>() + row * n;
       const int64_t label = k.label.as<int32_t>()[row];
       const double sum = 1 + exponentials(x, n, index_of_largest(x, n), dx);
-      const double upstream = k.dloss ? static_cast<double>(k.dloss.as<T>()[one_upstream ? 0 : row]) * k.scale : k.scale;
+      const double upstream =
+          k.dloss ? static_cast<double>(k.dloss.as<T>()[one_upstream ? 0 : row]) * k.scale : k.scale;
       const double everywhere = k.smoothing / static_cast<double>(n);
       for (int64_t c = 0; c < n; ++c) {
         const double target = (c == label ? 1 - k.smoothing : 0.0) + everywhere;

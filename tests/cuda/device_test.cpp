@@ -45,8 +45,7 @@ TEST_CASE("Gradients and operands of another device are refused", "[cuda]") {
   CHECK(mixed.find("cuda:0") != std::string::npos);
 }
 
-TEST_CASE("A label out of range is an error at the next wait, in the CPU's words, and of the first of them",
-          "[cuda]") {
+TEST_CASE("A label out of range is an error at the next wait, in the CPU's words, and of the first of them", "[cuda]") {
   if (no_gpu()) return;
   std::vector<int32_t> labels(2000, 1);
   labels[700] = 10, labels[701] = -1, labels[1999] = 77;
@@ -103,4 +102,3 @@ TEST_CASE("Memory that another thread returns serves its first owner again", "[c
   CHECK(memory_stats(Device::Kind::cuda).system_allocations == before);
   CHECK(x.to_vector<float>()[0] == 4);
 }
-

@@ -35,13 +35,14 @@ Tensors on(Device device, const Tensors& tensors) {
 
 int64_t channels(const Shape& x) { return x[x.rank() - 1]; }
 
-Tensor normalised(const Tensors& t) {
-  return batch_norm(t[0], t[1], t[2], {}, {.allow_one_value = true});
-}
+Tensor normalised(const Tensors& t) { return batch_norm(t[0], t[1], t[2], {}, {.allow_one_value = true}); }
 OpInputs normalised_inputs(const Shape& x) { return {{x, -2, 3}, {{channels(x)}, 0.5, 2}, {{channels(x)}}}; }
 
 const std::vector<SizedOp> kRows = {
-    {"add, a row", [](const Shape& x) -> OpInputs { return {{x}, {{x[1]}}}; },
+    {"add, a row",
+     [](const Shape& x) -> OpInputs {
+       return {{x}, {{x[1]}}};
+     },
      [](const Tensors& t) { return add(t[0], t[1]); }},
     {"tanh", [](const Shape& x) -> OpInputs { return {{x}}; }, [](const Tensors& t) { return tanh(t[0]); }},
     {"sum of columns", [](const Shape& x) -> OpInputs { return {{x}}; },
@@ -57,9 +58,15 @@ const std::vector<SizedOp> kRows = {
        return {{x}, {{7}, 0, static_cast<double>(x[0]), kIndex}};
      },
      [](const Tensors& t) { return gather_rows(t[0], t[1]); }},
-    {"linear", [](const Shape& x) -> OpInputs { return {{x}, {{5, x[1]}}, {{5}}}; },
+    {"linear",
+     [](const Shape& x) -> OpInputs {
+       return {{x}, {{5, x[1]}}, {{5}}};
+     },
      [](const Tensors& t) { return linear(t[0], t[1], t[2]); }},
-    {"softmax", [](const Shape& x) -> OpInputs { return {{x, -3, 3}}; },
+    {"softmax",
+     [](const Shape& x) -> OpInputs {
+       return {{x, -3, 3}};
+     },
      [](const Tensors& t) { return softmax(t[0]); }},
     {"cross_entropy",
      [](const Shape& x) -> OpInputs {
@@ -81,9 +88,7 @@ const std::vector<SizedOp> kImages = {
      [](const Tensors& t) { return conv2d(t[0], t[1], t[2], {.padding = 1}); }},
     {"max_pool2d", [](const Shape& x) -> OpInputs { return {{x}}; }, [](const Tensors& t) { return max_pool2d(t[0]); }},
     {"avg_pool2d", [](const Shape& x) -> OpInputs { return {{x}}; },
-     [](const Tensors& t) {
-       return avg_pool2d(t[0], {.kernel = 2, .stride = 1});
-     }},
+     [](const Tensors& t) { return avg_pool2d(t[0], {.kernel = 2, .stride = 1}); }},
     {"global_avg_pool", [](const Shape& x) -> OpInputs { return {{x}}; },
      [](const Tensors& t) { return global_avg_pool(t[0]); }},
     {"batch_norm", normalised_inputs, normalised},

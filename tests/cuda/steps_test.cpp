@@ -1,10 +1,11 @@
 // Compiled steps on a GPU: a graph's replays equal single launches and the eager step, byte for byte.
+#include "steps.h"
+
 #include <thread>
 
 #include "../catch.hpp"
 #include "../helpers.h"
 #include "../training.h"
-#include "steps.h"
 #include "tandem/core/cuda.h"
 
 using namespace tandem;
@@ -60,4 +61,3 @@ TEST_CASE("A label out of range in a graph is an error at the next wait, and oth
   GpuTrainer eager(kGpuNets[0], {.eager = true});
   for (uint64_t i = 0; i < 4; ++i) CHECK((bytes((*eager.step)(gpu_batch(8, i))[0]) == losses[i]));
 }
-
