@@ -1,5 +1,6 @@
 #include "stepper.h"
 
+#include <algorithm>
 #include <iterator>
 
 #include "tandem/core/ops.h"
@@ -41,7 +42,7 @@ Stepper::Stepper(Module& model, Optimizer& optimizer, DataLoader& loader, const 
       compiled_([this](const std::vector<Tensor>& inputs) { return steps(inputs); },
                 {.eager = settings.eager,
                  .keep_gradients = false,
-                 .check_every = (settings.check_plan + together_ - 1) / together_}) {}
+                 .check_every = settings.check_plan > 0 ? std::max<int64_t>(1, settings.check_plan / together_) : 0}) {}
 
 std::vector<Tensor> Stepper::steps(const std::vector<Tensor>& inputs) {
   const Tensor rates = inputs[0], rows = inputs[1], shifts = inputs.size() > 2 ? inputs[2] : Tensor();

@@ -192,11 +192,9 @@ std::string sentence_of(const std::exception_ptr& failure) {
 }
 
 // Throws what ended the run, and says what it leaves.
-[[noreturn]] void rethrow_with(const TrainResult& r, const std::string& path) {
-  const std::string kept =
-      fmt::format("; {} keeps the model of step {}, go on with --from {} in another --out", path, r.model_step, path);
+[[noreturn]] void rethrow_with(const std::exception_ptr& failure, const std::string& kept) {
   try {
-    std::rethrow_exception(r.failure);
+    std::rethrow_exception(failure);
   } catch (const OutOfMemory& e) {
     throw OutOfMemory(e.what() + kept);
   } catch (const DeviceError& e) {
@@ -269,25 +267,34 @@ int run(Options options) {
   // Hashing the data takes a moment that training need not wait for.
   auto environment_written = std::async(std::launch::async, [&] { dir.write_json("env.json", environment(host)); });
   Watcher watcher(dir, s);
-  const TrainResult result = train(*model, data, s, watcher);
+  TrainResult result = train(*model, data, s, watcher);
   const double seconds = seconds_since_process_start();
   dir.keep();
   watcher.on_end();
-  if (result.interrupted)
+  if (result.interrupted && !result.failure)
     notice(fmt::format("stopped after step {}; saving and testing (interrupt again to quit)", result.steps));
   save_state(result.model, dir.file("model.safetensors"), s, host.train);
   environment_written.get();
 
   Evaluation test;
   if (!result.diverged && !result.failure) {
-    test = evaluate(*model, data.test, s);
-    watcher.on_test(result, test);
+    try {
+      test = evaluate(*model, data.test, s);
+      watcher.on_test(result, test);
+    } catch (const DeviceError&) {
+      result.failure = std::current_exception();
+    } catch (const OutOfMemory&) {
+      result.failure = std::current_exception();
+    }
   }
   Json json = result_json(result, seconds, test, *model, s, data);
   dir.write_json("RESULT.json", json);
   json["out"] = dir.path();
   if (options.output.json) print_json(json);
-  if (result.failure) rethrow_with(result, dir.path());
+  if (result.failure)
+    rethrow_with(result.failure,
+                 fmt::format("; {0} keeps the model of step {1}, go on with --from {0} in another --out", dir.path(),
+                             result.model_step));
   if (result.diverged) throw DivergedError(result.message + "; logs are in " + dir.path());
   if (!options.output.json) {
     print(fmt::format("{}{}: test accuracy {} on {}, loss {:.4f}, {} steps in {:.1f} s\nrun:  {}\n",

@@ -169,9 +169,18 @@ class Training {
         what, step, std::isnan(value) ? "not a number" : "infinite", *settings_.lr, result_.model_step);
   }
 
+  // In a handler. Throws what it handles if there is nothing to keep.
   void fail() {
-    if (result_.model_step == 0) throw;
-    result_.failure = std::current_exception();
+    const std::exception_ptr failure = std::current_exception();
+    if (result_.model_step == 0 && result_.steps > 0) {  // the first validation failed; memory may still be read
+      try {
+        result_.model = copy_state(model_);
+        result_.model_step = result_.steps;
+      } catch (const Error&) {
+      }
+    }
+    if (result_.model_step == 0) std::rethrow_exception(failure);
+    result_.failure = failure;
   }
 
   Module& model_;

@@ -130,8 +130,8 @@ struct TrainResult {
   bool reached = false;      // the last validation reached the target
   bool diverged = false;     // a loss was infinite or not a number; `message` says which and when
   std::string message;
-  // The device failed after a validation: DeviceError or OutOfMemory. The model's own values may be lost, `model` has
-  // those of that validation.
+  // The device failed (DeviceError, OutOfMemory). The model's own values may be lost; `model` has those of the last
+  // validation, or of the last step if memory was too small for the first.
   std::exception_ptr failure;
   int64_t steps = 0;       // done
   StateDict model;         // on the CPU
@@ -149,7 +149,7 @@ void check_training(const Module& model, const Splits& data, const TrainSettings
 // Trains `model` in place; testing it is left to evaluate(model, data.test, settings). When a loss is not finite,
 // training stops there and the model gets back the values of its last finite validation (or of its start). A run that
 // is interrupted is validated once more, so that what it leaves is known to be finite. The validation that reaches the
-// target ends training. Throws what fails before the first validation.
+// target ends training. Throws DeviceError or OutOfMemory if no values could be kept.
 TrainResult train(Module& model, const Splits& data, const TrainSettings& settings, TrainObserver& observer);
 
 }  // namespace tandem

@@ -1,6 +1,7 @@
 // A kernel call of any kind as an object: what a recording holds and the plan's rewrites look at. Internal.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <type_traits>
@@ -12,6 +13,13 @@ namespace tandem {
 
 inline bool reads(Use use) { return use == Use::in || use == Use::rows_in || use == Use::inout; }
 inline bool writes(Use use) { return use != Use::in && use != Use::rows_in; }
+// They share elements, or are both empty and at one place.
+inline bool overlap(const View& a, const View& b) {
+  const auto end = [](const View& v) {
+    return static_cast<const char*>(v.data) + std::max<int64_t>(1, v.dims.numel() * size_of(v.dtype));
+  };
+  return static_cast<const char*>(a.data) < end(b) && static_cast<const char*>(b.data) < end(a);
+}
 
 struct Call {
   struct Operand {

@@ -256,7 +256,7 @@ struct BnFinish {
   TANDEM_KERNEL(BnFinish, moments, counts, mean, rstd, running_mean, running_var, batches, skipped, rows,
                 chunk_rows, per_row, eps, new_weight, cumulative, unbiased)
 };
-// On a GPU: BnMoments of the whole batch, then BnFinish.
+// The same from the values themselves, on a GPU.
 struct BnStatistics {
   In x, mask; Out mean, rstd; InOut running_mean, running_var, batches, skipped;
   int axis; double eps, new_weight; bool cumulative, unbiased;
@@ -267,7 +267,7 @@ struct BnStatistics {
 struct BnFromRunning { In running_mean, running_var; Out mean, rstd; double eps; TANDEM_KERNEL(BnFromRunning, running_mean, running_var, mean, rstd, eps) };
 // y = (x - mean) * (rstd * gamma) + beta; gamma, beta may be absent.
 struct BnApply { RowsIn x; In mean, rstd, gamma, beta; RowsOut y; int axis; TANDEM_KERNEL(BnApply, x, mean, rstd, gamma, beta, y, axis) };
-// sums[lanes, 2, C] = {sum dy, sum dy * (x - mean)}. On a GPU, with dgamma or dbeta, BnGradFinish too.
+// sums[lanes, 2, C] = {sum dy, sum dy * (x - mean)}. On a GPU it does the work of BnGradFinish too.
 struct BnGradSums {
   RowsIn dy, x; In mean, rstd; Sum sums; int axis; Out dgamma{}, dbeta{};
   TANDEM_KERNEL(BnGradSums, dy, x, mean, rstd, sums, axis, dgamma, dbeta)
@@ -340,11 +340,11 @@ struct AdamStep {
   X(MatMul) X(Linear) X(LinearDx) X(LinearDw) X(SumRows)                                              \
   X(Conv) X(ConvDx) X(ConvDw)                                                                         \
   X(MaxPool) X(MaxPoolGrad) X(AvgPool) X(AvgPoolGrad)                                                 \
-  X(BnMoments) X(BnFinish) X(BnFromRunning) X(BnApply) X(BnGradSums) X(BnGradFinish) X(BnGradApply)   \
+  X(BnMoments) X(BnFromRunning) X(BnApply) X(BnGradSums) X(BnGradApply)                               \
   X(BnAct) X(BnActGradSums) X(BnActGradApply)                                                         \
   X(Softmax) X(SoftmaxGrad) X(CrossEntropy) X(CrossEntropyGrad) X(NoteStep) X(DropoutApply) \
   X(SgdStep) X(AdamStep)
-#define TANDEM_CPU_KERNELS(X) TANDEM_SHARED_KERNELS(X) X(ConvPack)
+#define TANDEM_CPU_KERNELS(X) TANDEM_SHARED_KERNELS(X) X(ConvPack) X(BnFinish) X(BnGradFinish)
 #define TANDEM_GPU_KERNELS(X) X(CheckIndex) X(BnStatistics) X(CrossEntropyBoth)
 #define TANDEM_CUDA_KERNELS(X) TANDEM_SHARED_KERNELS(X) TANDEM_GPU_KERNELS(X)
 #define TANDEM_KERNELS(X) TANDEM_CPU_KERNELS(X) TANDEM_GPU_KERNELS(X)

@@ -38,15 +38,17 @@ Chunking row_chunks(const Call& call) {
 
 std::vector<int> groups(const Program& program, bool block) {
   std::vector<int> group;
-  std::set<const void*> written, partial, read_whole;  // in the group; partial: sums and slots
+  std::vector<View> written, partial, read_whole;  // in the group; partial: sums and slots
+  const auto holds = [](const std::vector<View>& views, const View& view) {
+    return std::any_of(views.begin(), views.end(), [&](const View& each) { return overlap(each, view); });
+  };
   Chunking current{1, 1};
   int id = 0;
   for (const auto& call : program.calls) {
     const Chunking cut = block ? row_chunks(*call) : Chunking{1, 1};
     const bool waits = std::any_of(call->operands.begin(), call->operands.end(), [&](const Call::Operand& o) {
-      const void* at = o.view->data;
-      if (writes(o.use)) return read_whole.count(at) > 0;
-      return (o.use == Use::in ? written : partial).count(at) > 0;
+      if (writes(o.use)) return holds(read_whole, *o.view);
+      return holds(o.use == Use::in ? written : partial, *o.view);
     });
     if (waits || cut.chunks() == 1 || cut.n != current.n || cut.rows != current.rows) {
       ++id;
@@ -56,9 +58,9 @@ std::vector<int> groups(const Program& program, bool block) {
     }
     current = cut;
     for (const Call::Operand& o : call->operands) {
-      if (writes(o.use)) written.insert(o.view->data);
-      if (o.use == Use::sum || o.use == Use::slots) partial.insert(o.view->data);
-      if (o.use == Use::in) read_whole.insert(o.view->data);
+      if (writes(o.use)) written.push_back(*o.view);
+      if (o.use == Use::sum || o.use == Use::slots) partial.push_back(*o.view);
+      if (o.use == Use::in) read_whole.push_back(*o.view);
     }
     group.push_back(id);
   }
@@ -141,7 +143,8 @@ void Plan::place(int threads) {
       const auto [it, fresh] = buffers_.try_emplace(o.view->data);
       Buffer& b = it->second;
       if (fresh) {
-        if (reads(o.use)) throw ValueError(fmt::format("plan: {} reads {}, which nobody wrote", call.name(), o.name));
+        if (!writes(o.use))  // concat writes to what is empty
+          throw NotRecordable("compile: the step reads a part of a tensor that it made");
         b = {0, 0, group_[i], group_[i], true, by_rows(o.use) ? row_bytes(*o.view) : 0, cut.rows};
       }
       b.bytes = std::max(b.bytes, aligned(bytes_of(*o.view)));

@@ -32,9 +32,9 @@ struct Program {
 };
 
 // Neighbouring calls become one where a kernel does both in one pass: batch norm and activation, their gradients, and
-// either in the convolution that reads the result.
+// either in the convolution that reads the result. The 1 with which a loss's gradient begins needs no call.
 void fuse(Program& program);
-// On a GPU, where a launch costs what a small call does, fewer calls.
+// On a GPU, where a launch costs what a small call does: the loss and its gradient become one.
 void fuse_for_gpu(Program& program);
 // Convolutions take their weights packed once for all chunks.
 void pack(Program& program);

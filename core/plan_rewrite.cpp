@@ -7,16 +7,16 @@
 namespace tandem {
 namespace {
 
-bool uses(const Call& call, const void* address) {
+bool uses(const Call& call, const View& view) {
   return std::any_of(call.operands.begin(), call.operands.end(),
-                     [&](const Call::Operand& o) { return o.view->data == address; });
+                     [&](const Call::Operand& o) { return overlap(*o.view, view); });
 }
 
 // The calls but `maker` that use what it makes.
 std::vector<size_t> users_of(const Program& program, size_t maker, const View& result) {
   std::vector<size_t> users;
   for (size_t i = 0; i < program.calls.size(); ++i) {
-    if (i != maker && uses(*program.calls[i], result.data)) users.push_back(i);
+    if (i != maker && uses(*program.calls[i], result)) users.push_back(i);
   }
   return users;
 }
@@ -36,7 +36,7 @@ bool still_same(const Program& program, size_t i, size_t j) {
   for (const Call::Operand& read : program.calls[i]->operands) {
     for (size_t k = i + 1; k < j; ++k) {
       for (const Call::Operand& o : program.calls[k]->operands) {
-        if (o.view->data == read.view->data && writes(o.use)) return false;
+        if (writes(o.use) && overlap(*o.view, *read.view)) return false;
       }
     }
   }
@@ -47,7 +47,7 @@ bool still_same(const Program& program, size_t i, size_t j) {
 bool independent(const Call& a, const Call& b) {
   for (const Call::Operand& u : a.operands) {
     for (const Call::Operand& v : b.operands) {
-      if (u.view->data == v.view->data && (writes(u.use) || writes(v.use))) return false;
+      if ((writes(u.use) || writes(v.use)) && overlap(*u.view, *v.view)) return false;
     }
   }
   return true;
@@ -102,7 +102,8 @@ void fuse_their_gradients(Program& program) {
     const BnGradSums s = *sums;
     const BnGradApply a = *apply;
     const RowsIn y = g.op == UnaryOp::relu ? RowsIn{} : RowsIn(g.saved);
-    put(program, users[0], BnActGradSums{y, g.dy, s.x, s.mean, s.rstd, f.gamma, f.beta, s.sums, s.axis, g.op});
+    put(program, users[0],
+        BnActGradSums{y, g.dy, s.x, s.mean, s.rstd, f.gamma, f.beta, s.sums, s.axis, g.op, s.dgamma, s.dbeta});
     put(program, users[1],
         BnActGradApply{y, g.dy, a.x, a.mean, a.rstd, f.gamma, f.beta, a.sums, a.dx, a.axis, a.n, g.op});
     erase(program, i--);
@@ -186,38 +187,6 @@ void fold_seed_of_loss(Program& program) {
 }
 
 // ---- fuse_for_gpu ------------------------------------------------------------------------------------------
-
-// BnMoments, BnFinish -> BnStatistics.
-void fuse_statistics(Program& program) {
-  for (size_t i = 0; i < program.calls.size(); ++i) {
-    const BnMoments* m = as<BnMoments>(program, i);
-    if (!m || m->moments.dims[0] != 1 || !program.temporary(m->moments.data)) continue;
-    const std::vector<size_t> users = users_of(program, i, m->moments);
-    const BnFinish* f = users.size() == 1 ? as<BnFinish>(program, users[0]) : nullptr;
-    if (!f || !still_same(program, i, users[0])) continue;
-    if (m->counts && users_of(program, i, m->counts).size() != 1) continue;
-    put(program, users[0],
-        BnStatistics{m->x, m->mask, f->mean, f->rstd, f->running_mean, f->running_var, f->batches, f->skipped, m->axis,
-                     f->eps, f->new_weight, f->cumulative, f->unbiased});
-    erase(program, i--);
-  }
-}
-
-// BnGradSums or BnActGradSums, BnGradFinish -> the former.
-template <class K>
-void finish_sums(Program& program, size_t i) {
-  K* sums = as<K>(program, i);
-  if (!sums) return;
-  for (const size_t j : users_of(program, i, sums->sums)) {
-    const BnGradFinish* finish = as<BnGradFinish>(program, j);
-    if (!finish || finish->rstd.data != sums->rstd.data || !can_follow(program, i, j)) continue;
-    K both = *sums;
-    both.dgamma = finish->dgamma;
-    both.dbeta = finish->dbeta;
-    put(program, i, both);
-    return erase(program, j);
-  }
-}
 
 // CrossEntropy, CrossEntropyGrad -> CrossEntropyBoth.
 void fuse_loss(Program& program) {
@@ -303,14 +272,7 @@ void fuse(Program& program) {
   fold_seed_of_loss(program);
 }
 
-void fuse_for_gpu(Program& program) {
-  fuse_statistics(program);
-  for (size_t i = 0; i < program.calls.size(); ++i) {
-    finish_sums<BnGradSums>(program, i);
-    finish_sums<BnActGradSums>(program, i);
-  }
-  fuse_loss(program);
-}
+void fuse_for_gpu(Program& program) { fuse_loss(program); }
 
 void recompute(Program& program) {
   for (size_t i = 0; i < program.calls.size(); ++i) {
@@ -328,7 +290,7 @@ void recompute(Program& program) {
     int last = own;
     View result = original.y;
     for (size_t j = i + 1; j < program.calls.size(); ++j) {
-      if (!uses(*program.calls[j], original.y.data) || group[j] == own) continue;
+      if (!uses(*program.calls[j], original.y) || group[j] == own) continue;
       if (group[j] != last) {
         last = group[j];
         Conv again = original;

@@ -149,26 +149,6 @@ void reduce_moments(const K& k, const Use& use) {
 }
 
 template <class T>
-struct MergeMoments {
-  const double *moments, *counts;  // [chunks, 2, channels], [chunks]
-  int64_t chunks, rows, chunk_rows, per_row;
-  UseMoments<T> use;
-
-  static constexpr int threads = 256;
-  TANDEM_DEVICE void operator()(const Block& block) const {
-    const int64_t c = static_cast<int64_t>(block.index) * threads + block.thread;
-    if (c >= use.channels) return;
-    Moments total;
-    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-      const double* m = moments + chunk * 2 * use.channels + c;
-      const int64_t chunk_values = min(chunk_rows, rows - chunk * chunk_rows) * per_row;
-      total.add({counts ? counts[chunk] : static_cast<double>(chunk_values), m[0], m[use.channels]});
-    }
-    use(block, c, total);
-  }
-};
-
-template <class T>
 struct FromRunning {
   const T *running_mean, *running_var;
   double *mean, *rstd, eps;
@@ -176,14 +156,6 @@ struct FromRunning {
     mean[c] = static_cast<double>(running_mean[c]);
     rstd[c] = scalar::bn_rstd(static_cast<double>(running_var[c]), eps);
   }
-};
-
-template <class T>
-struct GradFinish {
-  const double *sums, *rstd;
-  T *dgamma, *dbeta;
-  int64_t channels;
-  TANDEM_DEVICE void operator()(int64_t c) const { bn_grad_finish(c, channels, sums, rstd, dgamma, dbeta); }
 };
 
 // Of a batch norm whose statistics are constants.
@@ -218,14 +190,6 @@ void run(Cuda, const BnMoments& k) {
   });
 }
 
-void run(Cuda, const BnFinish& k) {
-  floating(k.running_mean.dtype, [&]<class T>(T) {
-    launch(k.mean.device, ceil_div(k.mean.dims.numel(), MergeMoments<T>::threads),
-           MergeMoments<T>{k.moments.as<double>(), k.counts.as<double>(), k.moments.dims[0], k.rows, k.chunk_rows,
-                           k.per_row, use_moments<T>(k)});
-  });
-}
-
 void run(Cuda, const BnStatistics& k) {
   if (k.mean.dims.numel() == 0) return;
   floating(k.x.dtype, [&]<class T>(T) { reduce_moments<T>(k, use_moments<T>(k)); });
@@ -236,14 +200,6 @@ void run(Cuda, const BnFromRunning& k) {
     for_elements(
         k.mean.device, k.mean.dims.numel(),
         FromRunning<T>{k.running_mean.as<T>(), k.running_var.as<T>(), k.mean.as<double>(), k.rstd.as<double>(), k.eps});
-  });
-}
-
-void run(Cuda, const BnGradFinish& k) {
-  const int64_t channels = k.rstd.dims.numel();
-  floating(k.dgamma ? k.dgamma.dtype : k.dbeta.dtype, [&]<class T>(T) {
-    for_elements(k.rstd.device, channels,
-                 GradFinish<T>{k.sums.as<double>(), k.rstd.as<double>(), k.dgamma.as<T>(), k.dbeta.as<T>(), channels});
   });
 }
 

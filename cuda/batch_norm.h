@@ -99,21 +99,13 @@ TANDEM_DEVICE T before_act(Constant<act>, const BnGradValue<T>& v, const scalar:
   return scalar::unary_grad<act>(act == UnaryOp::relu ? bn_value(v.x, forward) : v.extra, v.dy);
 }
 
-// Of channel c, whose sums are there; dgamma and dbeta may be null.
-template <class T>
-TANDEM_DEVICE void bn_grad_finish(int64_t c, int64_t channels, const double* sums, const double* rstd, T* dgamma,
-                                  T* dbeta) {
-  if (dgamma) dgamma[c] = static_cast<T>(sums[channels + c] * rstd[c]);
-  if (dbeta) dbeta[c] = static_cast<T>(sums[c]);
-}
-
 template <class T, class Act>
 struct BnGradSumColumns {
   using Total = Sums<2>;
   BnConstants<T> constants;
   BnGradInputs<T, Act> inputs;
-  double* sums;  // [2, channels]
-  T *dgamma, *dbeta;
+  double* sums;       // [2, channels]
+  T *dgamma, *dbeta;  // may be null
   int64_t channels;
 
   template <bool straight>
@@ -133,7 +125,8 @@ struct BnGradSumColumns {
   TANDEM_DEVICE void finish(const Block&, int64_t c, const Total& total) const {
     sums[c] = total.sum[0];
     sums[channels + c] = total.sum[1];
-    bn_grad_finish(c, channels, sums, constants.rstd, dgamma, dbeta);
+    if (dgamma) dgamma[c] = static_cast<T>(sums[channels + c] * constants.rstd[c]);
+    if (dbeta) dbeta[c] = static_cast<T>(sums[c]);
   }
 };
 

@@ -13,8 +13,6 @@
 // (emulator/block.h). So kernels use what Block offers and nothing else of CUDA.
 #pragma once
 
-#include <source_location>
-
 #include "tandem/core/backend.h"
 #include "tandem/cuda/runtime.h"
 
@@ -123,14 +121,12 @@ void enter(cudaStream_t stream, int blocks, const Kernel& kernel) {
 
 #endif
 
-// Queues the kernel on `blocks` blocks, in this thread's stream of the device; none: does nothing. `at` is named by the
-// error of a launch that fails.
+// Queues the kernel on `blocks` blocks, in this thread's stream of the device; none: does nothing.
 template <class Kernel>
-void launch(Device device, int64_t blocks, const Kernel& kernel,
-            const std::source_location& at = std::source_location::current()) {
+void launch(Device device, int64_t blocks, const Kernel& kernel) {
   if (blocks == 0) return;
   detail::enter(stream(device), static_cast<int>(blocks), kernel);
-  check(cudaGetLastError(), "launch", at.file_name(), static_cast<int>(at.line()));
+  check_launch(typeid(Kernel));
 }
 
 // f(i) for every i in [0, n): one thread each.
@@ -145,9 +141,8 @@ struct ForElements {
   }
 };
 template <class F>
-void for_elements(Device device, int64_t n, const F& f,
-                  const std::source_location& at = std::source_location::current()) {
-  launch(device, ceil_div(n, ForElements<F>::threads), ForElements<F>{n, f}, at);
+void for_elements(Device device, int64_t n, const F& f) {
+  launch(device, ceil_div(n, ForElements<F>::threads), ForElements<F>{n, f});
 }
 
 // The sum over the block's threads, in a fixed order, for all of them. `partial` holds a value a warp. All threads call

@@ -1,3 +1,5 @@
+#include <cxxabi.h>
+
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -133,7 +135,7 @@ void wait(Stream& s) {
                                static_cast<int32_t>(word)));
 }
 
-// Few bytes of the host travel as an argument, for which nobody waits.
+// Few bytes of the host travel as arguments, for which nobody waits; a copy from its memory waits for the stream.
 struct Write {
   static constexpr int threads = 256;
   static constexpr size_t kMost = 3072;
@@ -172,6 +174,14 @@ Devices find_devices() {
   return found;
 }
 
+void* take_unpooled(size_t bytes) {
+  void* block = system_take(bytes);
+  MemoryStats& stats = runtime().stats;
+  stats.bytes_in_use += block ? bytes : 0;
+  stats.bytes_peak = max(stats.bytes_peak, stats.bytes_in_use);
+  return block;
+}
+
 }  // namespace
 
 void check(cudaError_t status, const char* expression, const char* file, int line) {
@@ -182,6 +192,19 @@ void check(cudaError_t status, const char* expression, const char* file, int lin
                            ")";
   if (status == cudaErrorMemoryAllocation) throw OutOfMemory(text + "; use a smaller batch or model");
   throw DeviceError(text);
+}
+
+void check_launch(const std::type_info& kernel) {
+  const cudaError_t status = cudaGetLastError();
+  if (status == cudaSuccess) return;
+  int failed = 0;
+  const std::unique_ptr<char, void (*)(void*)> readable(abi::__cxa_demangle(kernel.name(), nullptr, nullptr, &failed),
+                                                        std::free);
+  std::string name = readable ? readable.get() : kernel.name();
+  for (const std::string part : {"tandem::cuda::", "tandem::", "(anonymous namespace)::"}) {
+    for (size_t at; (at = name.find(part)) != std::string::npos;) name.erase(at, part.size());
+  }
+  check(status, ("launch of " + name).c_str(), __FILE__, __LINE__);
 }
 
 const Devices& devices() {
@@ -208,7 +231,7 @@ void* allocate(size_t bytes, int device) {
   Stream& s = own_stream(device);
   Runtime& r = runtime();
   std::lock_guard lock(r.mutex);
-  void* block = pooled() ? s.pool.take(bytes) : system_take(bytes);
+  void* block = pooled() ? s.pool.take(bytes) : take_unpooled(bytes);
   if (!block && pooled()) {  // the pools of other streams may have some
     for (const auto& other : r.streams) other->pool.release_cached();
     block = s.pool.take(bytes);
@@ -222,6 +245,8 @@ void* allocate(size_t bytes, int device) {
 
 void release(void* block, size_t bytes, int device) noexcept {
   Runtime& r = runtime();
+  std::unique_lock no_capture(r.capture, std::defer_lock);
+  if (!pooled()) no_capture.lock();
   std::unique_lock lock(r.mutex);
   const auto found = r.owners.find(block);
   Stream* owner = found->second;
@@ -231,6 +256,7 @@ void release(void* block, size_t bytes, int device) noexcept {
   if (pooled()) return owner->pool.give_back(block, bytes);
   cudaStreamSynchronize(owner->handle);
   system_give(block);
+  r.stats.bytes_in_use -= bytes;
 }
 
 MemoryStats memory_stats() {
@@ -248,13 +274,16 @@ void release_cached_memory() {
 void copy(void* to, Device to_device, const void* from, Device from_device, size_t bytes) {
   if (bytes == 0) return;
   if (from_device.kind == Device::Kind::cpu) {
-    if (bytes > Write::kMost) {
+    if (bytes > 8 * Write::kMost) {
       TANDEM_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream(to_device)));
       return;
     }
-    Write write{static_cast<unsigned char*>(to), static_cast<int>(bytes), {}};
-    std::memcpy(write.from, from, bytes);
-    return launch(to_device, 1, write);
+    for (size_t done = 0; done < bytes; done += Write::kMost) {
+      Write write{static_cast<unsigned char*>(to) + done, static_cast<int>(min(bytes - done, Write::kMost)), {}};
+      std::memcpy(write.from, static_cast<const char*>(from) + done, static_cast<size_t>(write.bytes));
+      launch(to_device, 1, write);
+    }
+    return;
   }
   Stream& source = own_stream(from_device.index);
   if (to_device.kind == Device::Kind::cpu) {

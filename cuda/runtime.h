@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <typeinfo>
 
 #include "tandem/core/device.h"
 
@@ -13,6 +14,9 @@ namespace tandem::cuda {
 // Throws OutOfMemory or DeviceError, naming the expression and its place, unless status is cudaSuccess.
 void check(cudaError_t status, const char* expression, const char* file, int line);
 #define TANDEM_CUDA(expression) ::tandem::cuda::check((expression), #expression, __FILE__, __LINE__)
+
+// The same for what a launch of such a kernel left.
+void check_launch(const std::type_info& kernel);
 
 // This thread's stream of the device, which becomes the current one.
 cudaStream_t stream(Device device);

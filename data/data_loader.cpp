@@ -97,6 +97,8 @@ struct DataLoader::State {
     return options.last_batch == LastBatch::drop ? batches() * options.batch_size : data.size();
   }
   int64_t rows_of_batch(int64_t index) const {
+    if (index < 0 || index >= batches())
+      throw ValueError(fmt::format("DataLoader: expected a batch of 0 to {}, got {}", batches() - 1, index));
     return index + 1 == batches() ? samples() - index * options.batch_size : options.batch_size;
   }
   std::vector<int32_t> order(int64_t epoch) const;

@@ -315,6 +315,7 @@ TEST_CASE("A loader gathers the rows it is asked for, and refuses those that its
   CHECK(batch.y.to_vector<int32_t>() == std::vector<int32_t>{3, 1});
   CHECK(loader.rows(0, 1).rows == std::vector<int32_t>{2, 3});
   CHECK(DataLoader(data, {.batch_size = 3}).rows_of_batch(1) == 1);
+  CHECK(error_of([&] { loader.rows_of_batch(2); }) == "DataLoader: expected a batch of 0 to 1, got 2");
   CHECK(DataLoader(data, {.batch_size = 3, .last_batch = LastBatch::merge}).rows_of_batch(0) == 4);
   const Batch part = loader.gather(rows({3, 1, 2, 0}), {}, 1, 3);
   CHECK(part.x.to_vector<float>() == std::vector<float>{51 * (1.0f / 255), 102 * (1.0f / 255)});

@@ -1,4 +1,7 @@
 // Several training steps as one compiled step: learning rates from a tensor, batches from parts of an input.
+#include <functional>
+#include <memory>
+
 #include "catch.hpp"
 #include "helpers.h"
 #include "tandem/core/autograd.h"
@@ -15,6 +18,7 @@ using namespace tandem::test;
 namespace {
 
 using Tensors = std::vector<Tensor>;
+using Bytes = std::vector<std::vector<uint8_t>>;
 
 Tensor parameter() { return random({4}, 7).set_requires_grad(true); }
 
@@ -89,4 +93,74 @@ TEST_CASE("Several steps compiled as one equal as many single ones, wherever the
   CHECK(step.why_eager() == "");
   CHECK(step.plan().find("input1+8[1]") != std::string::npos);
   CHECK((state_bytes(*many.model) == state_bytes(*single.model)));
+}
+
+namespace {
+
+// The same step compiled and eagerly, four times each; whether all of its results are the same. `why`: why it runs
+// eagerly.
+bool compiles_to_same(const std::function<CompiledStep::Function()>& make, std::string& why) {
+  Bytes results[2];
+  for (bool eager : {true, false}) {
+    CompiledStep step(make(), {.eager = eager, .keep_gradients = false});
+    for (uint64_t i = 0; i < 4; ++i) results[eager].push_back(bytes(step({random({6, 8}, i)})[0]));
+    if (!eager) why = step.why_eager();
+  }
+  return results[0] == results[1];
+}
+
+// Two steps at the rate rates(gradient) has at 1; their loss.
+CompiledStep::Function two_steps(const std::function<Tensor(const Tensor& gradient)>& rates) {
+  const auto model = std::shared_ptr<Sequential>(build("dense:5,bn,relu,dense:3", {8}, {.seed = 1}));
+  const auto sgd = std::make_shared<SGD>(model->parameters(), SGDOptions{.momentum = 0.9});
+  const Tensor labels = Tensor::from(std::vector<int32_t>{0, 1, 2, 0, 1, 2}, {6});
+  return [=](const Tensors& in) -> Tensors {
+    Tensor loss;
+    for (int i = 0; i < 2; ++i) {
+      sgd->zero_grad();
+      loss = cross_entropy((*model)(in[0]), labels);
+      loss.backward();
+      sgd->step(rates(model->parameters()[0].tensor.grad()), 1);
+    }
+    return {loss};
+  };
+}
+
+}  // namespace
+
+TEST_CASE("A step may change the rates that it then reads a part of", "[compile]") {
+  std::string why;
+  CHECK(compiles_to_same(
+      [] {
+        const Tensor kept = zeros({2}, {Dtype::float64});
+        return two_steps([=](const Tensor& gradient) {
+          Tensor rates = kept;
+          rates.copy_from(expand(sum(gradient * gradient).detach().to(Dtype::float64), {2}));
+          return rates;
+        });
+      },
+      why));
+  CHECK(why == "");
+}
+
+TEST_CASE("A step that reads a part of what it makes runs eagerly, and is the same", "[compile]") {
+  const Warnings warnings;
+  std::string why;
+  CHECK(compiles_to_same(
+      [] {
+        return two_steps([](const Tensor& gradient) {
+          return expand(sum(gradient * gradient).detach().to(Dtype::float64), {2}) * 2.0;
+        });
+      },
+      why));
+  CHECK(why == "compile: the step reads a part of a tensor that it made");
+}
+
+TEST_CASE("A step may join tensors", "[compile]") {
+  std::string why;
+  CHECK(compiles_to_same(
+      [] { return [](const Tensors& in) -> Tensors {
+             return {sum(concat({in[0] * 2.0, in[0]}))};
+           }; }, why));
+  CHECK(why == "");
 }

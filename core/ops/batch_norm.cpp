@@ -66,16 +66,22 @@ struct Statistics {
 
 Statistics batch_statistics(const Tensor& x, const Tensor& mask, const Channels& c, RunningStats& running,
                             const BatchNormOptions& options) {
-  const Chunking chunks = chunking(x.shape(), x.device());
   const TensorOptions f64{Dtype::float64, x.device()};
-  Tensor moments = empty({chunks.chunks(), 2, c.count}, f64);
   Statistics s{empty({c.count}, f64), empty({c.count}, f64)};
-  const Tensor counts = mask.defined() ? empty({chunks.chunks()}, f64) : Tensor();
-  launch(BnMoments{x, mask, moments, counts, c.axis});
   const RunningStats kept = options.training ? running : RunningStats{};
-  launch(BnFinish{moments, counts, s.mean, s.rstd, kept.mean, kept.var, kept.batches, kept.skipped, chunks.n,
-                  chunks.rows, c.values / chunks.n, options.eps, options.momentum.new_weight,
-                  options.momentum.is_cumulative, options.unbiased_running_var});
+  const auto [weight, is_cumulative] = options.momentum;
+  if (x.device().kind == Device::Kind::cuda) {
+    launch(BnStatistics{x, mask, s.mean, s.rstd, kept.mean, kept.var, kept.batches, kept.skipped, c.axis, options.eps,
+                        weight, is_cumulative, options.unbiased_running_var});
+  } else {
+    const Chunking chunks = chunking(x.shape());
+    Tensor moments = empty({chunks.chunks(), 2, c.count}, f64);
+    const Tensor counts = mask.defined() ? empty({chunks.chunks()}, f64) : Tensor();
+    launch(BnMoments{x, mask, moments, counts, c.axis});
+    launch(BnFinish{moments, counts, s.mean, s.rstd, kept.mean, kept.var, kept.batches, kept.skipped, chunks.n,
+                    chunks.rows, c.values / chunks.n, options.eps, weight, is_cumulative,
+                    options.unbiased_running_var});
+  }
   for (Tensor changed : {kept.mean, kept.var, kept.batches, kept.skipped})
     if (changed.defined()) changed.bump_version();
   return s;
@@ -116,13 +122,15 @@ Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, Runn
     Grads grads(3);
     const Shape pair{2, c.count};
     Tensor sums;
-    if (need_gamma || need_beta || use_batch)
-      sums = sum_over_rows(x, pair, Dtype::float64, Dtype::float64, [&](Tensor& lanes) {
-        launch(BnGradSums{dy, x, s.mean, s.rstd, lanes, c.axis});
-      });
+    const bool finishes = dy.device().kind == Device::Kind::cuda;  // in one call
     if (need_gamma) grads[1] = empty_like(gamma);
     if (need_beta) grads[2] = empty({c.count}, {dy.dtype(), dy.device()});
-    if (need_gamma || need_beta) launch(BnGradFinish{sums, s.rstd, grads[1], grads[2]});
+    if (need_gamma || need_beta || use_batch)
+      sums = sum_over_rows(x, pair, Dtype::float64, Dtype::float64, [&](Tensor& lanes) {
+        launch(BnGradSums{dy, x, s.mean, s.rstd, lanes, c.axis, finishes ? grads[1] : Tensor(),
+                          finishes ? grads[2] : Tensor()});
+      });
+    if ((need_gamma || need_beta) && !finishes) launch(BnGradFinish{sums, s.rstd, grads[1], grads[2]});
     if (need_x)
       launch(BnGradApply{dy, x, marks, s.mean, s.rstd, gamma, use_batch ? sums : Tensor(), grads[0] = empty_like(x),
                          c.axis, c.values});

@@ -29,7 +29,9 @@ namespace {
 
 using emulator::fault;
 
-constexpr size_t kRegion = size_t{16} << 30, kAlignment = 256;
+// Device addresses. No processor takes one, and no small numbers, nor pairs of them, that kernels are given look like it.
+constexpr uintptr_t kRegionBegin = 0xd0c0'b05a'8000'0000;
+constexpr size_t kRegion = size_t{2} << 30, kAlignment = 256;
 
 int64_t environment(const char* name, int64_t otherwise) {
   const char* text = std::getenv(name);
@@ -40,8 +42,8 @@ int64_t environment(const char* name, int64_t otherwise) {
 struct Machine {
   std::recursive_mutex mutex;
   std::vector<std::unique_ptr<EmulatedStream>> streams;
-  char* region = nullptr;            // device addresses: not accessible
-  char* memory_of_region = nullptr;  // where their contents are
+  char* const region = reinterpret_cast<char*>(kRegionBegin);
+  char* memory_of_region = nullptr;  // where its contents are
   std::map<size_t, size_t> blocks;   // offset to bytes
   size_t in_use = 0;
   std::set<void*> pinned;
@@ -49,9 +51,9 @@ struct Machine {
   cudaError_t error = static_cast<cudaError_t>(environment("TANDEM_EMULATED_FAULT", cudaErrorLaunchFailure));
   cudaError_t last = cudaSuccess;
   const int gpus = static_cast<int>(environment("TANDEM_EMULATED_GPUS", 1));
-  const size_t memory = static_cast<size_t>(environment("TANDEM_EMULATED_MIB", 4096)) << 20;
+  const size_t memory = static_cast<size_t>(environment("TANDEM_EMULATED_MIB", kRegion >> 20)) << 20;
 
-  bool on_device(const void* p) const { return region && p >= region && p < region + kRegion; }
+  bool on_device(const void* p) const { return p >= region && p < region + kRegion; }
 };
 Machine& machine() {
   static Machine* the_machine = new Machine;
@@ -198,14 +200,10 @@ cudaError_t cudaMalloc(void** memory, size_t bytes) {
   Machine& m = machine();
   bytes = (std::max<size_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
   if (m.in_use + bytes > m.memory) return m.last = cudaErrorMemoryAllocation;
-  if (!m.region) {
-    const auto reserve = [](int protection) {
-      void* region = mmap(nullptr, kRegion, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-      if (region == MAP_FAILED) fault("no address space for device memory");
-      return static_cast<char*>(region);
-    };
-    m.region = reserve(PROT_NONE);
-    m.memory_of_region = reserve(PROT_READ | PROT_WRITE);
+  if (!m.memory_of_region) {
+    void* contents = mmap(nullptr, kRegion, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (contents == MAP_FAILED) fault("no address space for device memory");
+    m.memory_of_region = static_cast<char*>(contents);
   }
   size_t offset = 0;
   for (const auto& [begin, size] : m.blocks) {

@@ -52,3 +52,20 @@ TEST_CASE("An error of the device at any call names expression, file and line, a
   CHECK(failed > 20);
   CHECK(trained_on_gpu() == right);
 }
+
+TEST_CASE("Numbers that a launch carries arrive as they are, though they look like addresses of the host",
+          "[emulator]") {
+  // Pairs of row numbers, as words: addresses in the 128 TiB of a process, some of each 4 GiB.
+  std::vector<int32_t> rows;
+  for (int32_t high = 0; high < 0x8000; ++high) {
+    rows.push_back(static_cast<int32_t>((static_cast<uint32_t>(high) * 40503u) % 55000u));
+    rows.push_back(high);
+  }
+  for (size_t at = 0; at < rows.size(); at += 700) {
+    const std::vector<int32_t> some(rows.begin() + static_cast<int64_t>(at),
+                                    rows.begin() + static_cast<int64_t>(std::min(at + 700, rows.size())));
+    Tensor there = zeros({static_cast<int64_t>(some.size())}, {Dtype::int32, kGpu});
+    there.copy_from(Tensor::from(some, there.shape()));
+    REQUIRE(there.to_vector<int32_t>() == some);
+  }
+}
