@@ -38,24 +38,31 @@ class Arm {
   void run_window() {
     if (steps_ == 0) run(1);
     run(window());
+    look(stepper_.ahead());
   }
   double first_step_s() const { return first_step_s_; }
   double loss_first() const { return loss_first_; }
-  double loss_last() const { return loss_last_; }
+  double loss_last() {
+    look(0);
+    return loss_last_;
+  }
 
  private:
   void run(int64_t steps) {
     stepper_.run(steps_, std::vector<double>(static_cast<size_t>(steps), *settings_.lr));
     steps_ += steps;
-    look();
+    ++unseen_;
+    if (steps_ == 1) look(0);
   }
   static TrainSettings with_arm(TrainSettings settings, bool bn) {
     settings.bn = bn;
     return resolve(std::move(settings));
   }
 
-  void look() {
-    for (const StepLog::Record& record : stepper_.take()) loss_last_ = record.loss;
+  void look(size_t ahead) {
+    for (; unseen_ > ahead; --unseen_) {
+      for (const StepLog::Record& record : stepper_.take()) loss_last_ = record.loss;
+    }
     if (steps_ > 1) return;
     loss_first_ = loss_last_;
     first_step_s_ = seconds_since_process_start();
@@ -67,6 +74,7 @@ class Arm {
   SGD sgd_;
   Stepper stepper_;
   int64_t steps_ = 0;
+  size_t unseen_ = 0;  // runs
   double loss_first_ = 0, loss_last_ = 0, first_step_s_ = 0;
 };
 
@@ -95,7 +103,7 @@ void set_times(T& result, const std::vector<double>& times, int64_t window) {
   result.steps = int64_t(times.size()) * window;
 }
 
-BenchArm arm_result(const Arm& arm, const std::vector<double>& times) {
+BenchArm arm_result(Arm& arm, const std::vector<double>& times) {
   BenchArm result;
   set_times(result, times, arm.window());
   result.loss_first = arm.loss_first();

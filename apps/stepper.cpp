@@ -26,7 +26,7 @@ std::vector<Tensor> training_step(Module& model, Optimizer& optimizer, const Tra
 namespace {
 
 // On a GPU: steps of one graph, as launching one costs the host about what a small step costs the GPU; and steps
-// between looks at the log, as each costs the time that queued steps would have covered.
+// between looks at the log, which take the host some time too.
 constexpr int64_t kTogether = 8, kStepsAhead = 12 * kTogether;
 
 }  // namespace
@@ -67,6 +67,7 @@ void Stepper::run(int64_t first, const std::vector<double>& rates) {
     left = left.subspan(static_cast<size_t>(n));
     first += n;
   }
+  log_.mark();
   const int64_t next_epoch = (first + capacity() - 1) / loader_.batches();
   if (together_ > 1) loader_.rows(next_epoch, 0);  // draws its order while the GPU is busy
 }

@@ -36,11 +36,14 @@ std::vector<Tensor> training_step(Module& model, Optimizer& optimizer, const Tra
 class Stepper {
  public:
   Stepper(Module& model, Optimizer& optimizer, DataLoader& loader, const TrainSettings& settings);
-  // Steps `first`, `first` + 1, ... of training, one at each learning rate; on a GPU they are queued.
+  // Steps `first`, `first` + 1, ... of training, one at each learning rate, at most capacity() of them; on a GPU they
+  // are queued.
   void run(int64_t first, const std::vector<double>& rates);
-  // Of the steps since the last take(), oldest first. To be called after at most capacity() of them.
+  // Of the oldest run() that was not taken, oldest first; waits for it.
   std::vector<StepLog::Record> take() { return log_.take(); }
   int64_t capacity() const { return log_.capacity(); }
+  // How many runs may be queued behind the one that is taken, so that nothing idles meanwhile.
+  size_t ahead() const { return device_.kind == Device::Kind::cuda ? 1 : 0; }
 
  private:
   // What so many steps on batches of one size read, at a fixed place.

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <deque>
 #include <future>
 
 #include "clock.h"
@@ -115,25 +116,37 @@ class Training {
 
  private:
   void run_steps() {
-    while (result_.steps < total_ && !result_.interrupted && !result_.diverged && !result_.reached) {
+    while (queued_ < total_ && !result_.interrupted && !result_.diverged && !result_.reached) {
       const int64_t due = next_validation();
-      run_until(std::min(due, result_.steps + stepper_.capacity()));
+      queue_until(std::min(due, queued_ + stepper_.capacity()));
+      look(queued_ == due ? 0 : stepper_.ahead());
       if (result_.diverged) return;
       result_.interrupted = observer_.should_stop();
-      if (result_.interrupted || result_.steps == due) validate();
+      if (!result_.interrupted && queued_ != due) continue;
+      look(0);
+      if (!result_.diverged) validate();
     }
   }
 
   int64_t next_validation() const {
     const int64_t every = settings_.eval_every > 0 ? settings_.eval_every : loader_.batches();
-    const int64_t least = std::max(result_.steps + 1, settings_.eval_from);
+    const int64_t least = std::max(queued_ + 1, settings_.eval_from);
     return std::min((least + every - 1) / every * every, total_);
   }
 
-  void run_until(int64_t end) {
+  void queue_until(int64_t end) {
     std::vector<double> rates;
-    for (int64_t step = result_.steps; step < end; ++step) rates.push_back(*settings_.lr * schedule_.factor(step));
-    stepper_.run(result_.steps, rates);
+    for (int64_t step = queued_; step < end; ++step) rates.push_back(*settings_.lr * schedule_.factor(step));
+    stepper_.run(queued_, rates);
+    queued_ = end;
+    unseen_.push_back(std::move(rates));
+  }
+
+  // What became of the steps, but for those of the last `ahead` runs.
+  void look(size_t ahead) {
+    for (; unseen_.size() > ahead && !result_.diverged; unseen_.pop_front()) see(unseen_.front());
+  }
+  void see(const std::vector<double>& rates) {
     const std::vector<StepLog::Record> records = stepper_.take();
     for (size_t i = 0; i < records.size() && !result_.diverged; ++i) {
       const auto [loss, correct] = records[i];
@@ -172,7 +185,7 @@ class Training {
   // In a handler. Throws what it handles if there is nothing to keep.
   void fail() {
     const std::exception_ptr failure = std::current_exception();
-    if (result_.model_step == 0 && result_.steps > 0) {  // the first validation failed; memory may still be read
+    if (result_.model_step == 0 && result_.steps > 0 && result_.steps == queued_) {  // in the first validation
       try {
         result_.model = copy_state(model_);
         result_.model_step = result_.steps;
@@ -192,8 +205,10 @@ class Training {
   Schedule schedule_;
   std::unique_ptr<Optimizer> optimizer_;
   Stepper stepper_;
-  double lr_ = 0;          // of the last step
-  double epoch_loss_ = 0;  // sum over the steps of this epoch
+  int64_t queued_ = 0;                      // steps
+  std::deque<std::vector<double>> unseen_;  // the learning rates of runs that nobody has looked at
+  double lr_ = 0;                           // of the last step seen
+  double epoch_loss_ = 0;                   // sum over the steps of this epoch
   TrainResult result_;
 };
 

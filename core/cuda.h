@@ -55,6 +55,23 @@ void fill_bytes(void* to, Device device, int value, size_t bytes);
 // for a value that a kernel refused (CheckIndex).
 void synchronize(Device device);
 
+// A copy on the host of what a GPU holds when the work queued so far is done. Nobody waits for it before wait().
+class Snapshot {
+ public:
+  Snapshot(Device device, size_t bytes);  // of at most so many
+  ~Snapshot();
+  Snapshot(const Snapshot&) = delete;
+  Snapshot& operator=(const Snapshot&) = delete;
+  void take(const View& view);
+  // The bytes of the last take(), until the next. Waits for them, not for what was queued later, and throws as
+  // synchronize() does.
+  const void* wait() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
 // This thread's stream of the device: another thread has another.
 uint64_t stream_id(Device device);
 

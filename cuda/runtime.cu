@@ -126,13 +126,17 @@ Stream& own_stream(int device) {
   return *t.of[device];
 }
 
-void wait(Stream& s) {
-  TANDEM_CUDA(cudaStreamSynchronize(s.handle));
+void throw_refusal(Stream& s) {
   const unsigned long long word = *s.refusal;
   if (word == 0) return;
   *s.refusal = 0;
   throw ValueError(stray_index(static_cast<Asker>((word >> 62) - 1), static_cast<int64_t>(word >> 32 & 0x3fffffff),
                                static_cast<int32_t>(word)));
+}
+
+void wait(Stream& s) {
+  TANDEM_CUDA(cudaStreamSynchronize(s.handle));
+  throw_refusal(s);
 }
 
 // Few bytes of the host travel as arguments, for which nobody waits; a copy from its memory waits for the stream.
@@ -304,6 +308,39 @@ void fill_bytes(void* to, Device device, int value, size_t bytes) {
 }
 
 void synchronize(Device device) { wait(own_stream(device.index)); }
+
+struct Snapshot::State {
+  Device device;
+  void* memory = nullptr;  // pinned: a copy to other memory would wait
+  cudaEvent_t taken = nullptr;
+
+  ~State() {
+    if (taken) cudaEventSynchronize(taken);
+    if (taken) cudaEventDestroy(taken);
+    if (memory) cudaFreeHost(memory);
+  }
+};
+
+Snapshot::Snapshot(Device device, size_t bytes) : state_(new State{device}) {
+  stream(device);
+  TANDEM_CUDA(cudaHostAlloc(&state_->memory, bytes, cudaHostAllocDefault));
+  TANDEM_CUDA(cudaEventCreateWithFlags(&state_->taken, cudaEventDisableTiming));
+}
+Snapshot::~Snapshot() = default;
+
+void Snapshot::take(const View& view) {
+  const cudaStream_t s = stream(state_->device);
+  const size_t bytes = static_cast<size_t>(view.dims.numel() * size_of(view.dtype));
+  TANDEM_CUDA(cudaMemcpyAsync(state_->memory, view.data, bytes, cudaMemcpyDeviceToHost, s));
+  TANDEM_CUDA(cudaEventRecord(state_->taken, s));
+}
+
+const void* Snapshot::wait() const {
+  Stream& s = own_stream(state_->device.index);
+  TANDEM_CUDA(cudaEventSynchronize(state_->taken));
+  throw_refusal(s);
+  return state_->memory;
+}
 
 struct Graph::State {
   Device device;

@@ -39,18 +39,46 @@ void StepLog::note(const Tensor& loss, const Tensor& logits, const Tensor& label
   count_.bump_version();
 }
 
+void StepLog::mark() {
+  Mark mark;
+  if (records_.device().kind == Device::Kind::cpu) {
+    mark.records = records_.to_vector<double>();
+    mark.count = count_.to_vector<int64_t>()[0];
+  } else {
+    if (!spare_.empty()) {
+      mark = std::move(spare_.back());
+      spare_.pop_back();
+    } else {
+      mark.records_there =
+          std::make_unique<cuda::Snapshot>(records_.device(), static_cast<size_t>(records_.numel()) * sizeof(double));
+      mark.count_there = std::make_unique<cuda::Snapshot>(records_.device(), sizeof(int64_t));
+    }
+    mark.records_there->take(records_);
+    mark.count_there->take(count_);
+  }
+  marks_.push_back(std::move(mark));
+}
+
 std::vector<StepLog::Record> StepLog::take() {
-  const int64_t count = count_.to_vector<int64_t>()[0], fresh = count - taken_;
+  if (marks_.empty()) mark();
+  Mark mark = std::move(marks_.front());
+  marks_.pop_front();
+  if (mark.records_there) {
+    const double* values = static_cast<const double*>(mark.records_there->wait());
+    mark.records.assign(values, values + records_.numel());
+    mark.count = *static_cast<const int64_t*>(mark.count_there->wait());
+  }
+  const int64_t fresh = mark.count - taken_;
   if (fresh > capacity()) {
     throw ValueError(fmt::format("StepLog: expected at most {} steps since the last take(), got {}; take more often",
                                  capacity(), fresh));
   }
-  const std::vector<double> values = records_.to_vector<double>();
   std::vector<Record> records;
-  for (; taken_ < count; ++taken_) {
+  for (; taken_ < mark.count; ++taken_) {
     const size_t at = static_cast<size_t>(taken_ % capacity() * 2);
-    records.push_back({values[at], static_cast<int64_t>(values[at + 1])});
+    records.push_back({mark.records[at], static_cast<int64_t>(mark.records[at + 1])});
   }
+  if (mark.records_there) spare_.push_back(std::move(mark));
   return records;
 }
 

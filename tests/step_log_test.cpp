@@ -36,6 +36,30 @@ TEST_CASE("A step log keeps loss and hits of each step until they are taken", "[
   for (int i = 0; i < 3; ++i) CHECK(records[static_cast<size_t>(i)].loss == i);
 }
 
+TEST_CASE("What was noted before a mark is taken by itself, whatever was noted later", "[ops]") {
+  StepLog log(3, test_device());
+  const Tensor labels = Tensor::from(std::vector<int32_t>{0}, {1}, test_device());
+  const auto note = [&](float loss) {
+    log.note(full({}, loss, {.device = test_device()}), ones({1, 2}, {.device = test_device()}), labels);
+  };
+  note(1);
+  note(2);
+  log.mark();
+  note(3);
+  note(4);  // in the place of 1
+  log.mark();
+  note(5);
+  const auto losses = [&] {
+    std::vector<double> all;
+    for (const StepLog::Record& record : log.take()) all.push_back(record.loss);
+    return all;
+  };
+  CHECK(losses() == std::vector<double>{1, 2});
+  CHECK(losses() == std::vector<double>{3, 4});
+  CHECK(losses() == std::vector<double>{5});
+  CHECK(losses().empty());
+}
+
 TEST_CASE("A step log refuses what does not fit, and says when it overflowed", "[ops]") {
   CHECK(error_of([] { StepLog log(0, test_device()); }) == "StepLog: expected a capacity of at least 1, got 0");
   StepLog log(1, test_device());

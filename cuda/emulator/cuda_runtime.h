@@ -36,14 +36,22 @@ cudaError_t cudaDeviceSynchronize();
 
 cudaError_t cudaMalloc(void**, size_t);
 cudaError_t cudaFree(void*);
-constexpr unsigned cudaHostAllocMapped = 2;
+constexpr unsigned cudaHostAllocDefault = 0, cudaHostAllocMapped = 2;
 cudaError_t cudaHostAlloc(void**, size_t, unsigned);
 cudaError_t cudaHostGetDevicePointer(void**, void*, unsigned);
+cudaError_t cudaFreeHost(void*);
 
 using cudaStream_t = struct EmulatedStream*;
 constexpr unsigned cudaStreamNonBlocking = 1;
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t*, unsigned);
 cudaError_t cudaStreamSynchronize(cudaStream_t);
+
+using cudaEvent_t = struct EmulatedEvent*;
+constexpr unsigned cudaEventDisableTiming = 2;
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t*, unsigned);
+cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t);
+cudaError_t cudaEventSynchronize(cudaEvent_t);
+cudaError_t cudaEventDestroy(cudaEvent_t);
 
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 cudaError_t cudaMemcpyAsync(void*, const void*, size_t, cudaMemcpyKind, cudaStream_t);

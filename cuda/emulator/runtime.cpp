@@ -21,15 +21,22 @@ struct EmulatedGraph {
 
 struct EmulatedStream {
   std::deque<Work> work;
+  int64_t done = 0;  // pieces of work
   std::unique_ptr<EmulatedGraph> capture;
   bool capture_spoiled = false;
+};
+
+struct EmulatedEvent {
+  EmulatedStream* stream = nullptr;
+  int64_t after = 0;  // so many pieces of its work
 };
 
 namespace {
 
 using emulator::fault;
 
-// Device addresses. No processor takes one, and no small numbers, nor pairs of them, that kernels are given look like it.
+// Device addresses. No processor takes one, and no small numbers, nor pairs of them, that kernels are given look like
+// it.
 constexpr uintptr_t kRegionBegin = 0xd0c0'b05a'8000'0000;
 constexpr size_t kRegion = size_t{2} << 30, kAlignment = 256;
 
@@ -63,13 +70,15 @@ thread_local EmulatedStream* capturing = nullptr;
 
 using Lock = std::lock_guard<std::recursive_mutex>;
 
-void run_all(EmulatedStream& stream) {
-  while (!stream.work.empty()) {
+void run_until(EmulatedStream& stream, int64_t end) {
+  while (!stream.work.empty() && stream.done < end) {
     const Work next = std::move(stream.work.front());
     stream.work.pop_front();
+    ++stream.done;
     next();
   }
 }
+void run_all(EmulatedStream& stream) { run_until(stream, INT64_MAX); }
 
 // Every call of the runtime begins here.
 cudaError_t begin() {
@@ -243,6 +252,35 @@ cudaError_t cudaHostGetDevicePointer(void** device, void* host, unsigned) {
   return cudaSuccess;
 }
 
+cudaError_t cudaFreeHost(void* memory) {
+  BEGIN();
+  if (machine().pinned.erase(memory) == 0) fault("cudaFreeHost of what cudaHostAlloc did not give");
+  std::free(memory);
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  BEGIN();
+  *event = new EmulatedEvent;
+  return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  BEGIN();
+  NOT_WHILE_CAPTURING();
+  *event = {stream, stream->done + static_cast<int64_t>(stream->work.size())};
+  return cudaSuccess;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  BEGIN();
+  NOT_WHILE_CAPTURING();
+  if (event->stream) run_until(*event->stream, event->after);
+  return cudaSuccess;
+}
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete event;
+  return cudaSuccess;
+}
+
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   BEGIN();
   machine().streams.push_back(std::make_unique<EmulatedStream>());
@@ -270,7 +308,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
     return cudaSuccess;
   }
   add(*stream, [=] { std::memcpy(to, from, bytes); });
-  if (kind == cudaMemcpyDeviceToHost) {  // to memory that is not pinned: waits
+  if (kind == cudaMemcpyDeviceToHost && m.pinned.count(to) == 0) {  // waits
     NOT_WHILE_CAPTURING();
     run_all(*stream);
   }
