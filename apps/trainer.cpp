@@ -163,10 +163,12 @@ class Training {
   }
 
   void validate() {
+    validating_ = true;  // all steps are whole
     const Evaluation validation = evaluate(model_, data_.validation, settings_);
     if (!std::isfinite(validation.loss)) return diverge("validation loss", validation.loss, result_.steps);
     result_.model = copy_state(model_);
     result_.model_step = result_.steps;
+    validating_ = false;
     result_.validation = validation;
     // 99.3 % of 5,000 images are 4,965, though 99.3 / 100 is not quite 0.993.
     result_.reached = settings_.target > 0 && validation.accuracy >= settings_.target / 100 - 1e-9;
@@ -185,7 +187,7 @@ class Training {
   // In a handler. Throws what it handles if there is nothing to keep.
   void fail() {
     const std::exception_ptr failure = std::current_exception();
-    if (result_.model_step == 0 && result_.steps > 0 && result_.steps == queued_) {  // in the first validation
+    if (result_.model_step == 0 && validating_) {
       try {
         result_.model = copy_state(model_);
         result_.model_step = result_.steps;
@@ -205,6 +207,7 @@ class Training {
   Schedule schedule_;
   std::unique_ptr<Optimizer> optimizer_;
   Stepper stepper_;
+  bool validating_ = false;
   int64_t queued_ = 0;                      // steps
   std::deque<std::vector<double>> unseen_;  // the learning rates of runs that nobody has looked at
   double lr_ = 0;                           // of the last step seen

@@ -13,7 +13,7 @@ namespace tandem {
 
 inline bool reads(Use use) { return use == Use::in || use == Use::rows_in || use == Use::inout; }
 inline bool writes(Use use) { return use != Use::in && use != Use::rows_in; }
-// They share elements, or are both empty and at one place.
+// They share elements, an empty one counted as one byte.
 inline bool overlap(const View& a, const View& b) {
   const auto end = [](const View& v) {
     return static_cast<const char*>(v.data) + std::max<int64_t>(1, v.dims.numel() * size_of(v.dtype));

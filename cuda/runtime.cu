@@ -110,6 +110,7 @@ Stream* take_stream(int device) {
     std::swap(s, r.idle.back());
     Stream* taken = r.idle.back();
     r.idle.pop_back();
+    *taken->refusal = 0;  // of the thread that had it
     return taken;
   }
   r.streams.push_back(std::make_unique<Stream>(device, r.stats));
@@ -190,6 +191,7 @@ void* take_unpooled(size_t bytes) {
 
 void check(cudaError_t status, const char* expression, const char* file, int line) {
   if (status == cudaSuccess) return;
+  cudaGetLastError();  // else a later launch reports it once more
   const char* slash = std::strrchr(file, '/');
   const std::string text = std::string("cuda: ") + expression + " at " + (slash ? slash + 1 : file) + ":" +
                            std::to_string(line) + ": " + cudaGetErrorName(status) + " (" + cudaGetErrorString(status) +
@@ -313,32 +315,35 @@ struct Snapshot::State {
   Device device;
   void* memory = nullptr;  // pinned: a copy to other memory would wait
   cudaEvent_t taken = nullptr;
+  Stream* of = nullptr;  // of the last take()
 
   ~State() {
-    if (taken) cudaEventSynchronize(taken);
+    if (of) cudaStreamSynchronize(of->handle);  // a copy may be on its way
     if (taken) cudaEventDestroy(taken);
+    std::lock_guard no_capture(runtime().capture);
     if (memory) cudaFreeHost(memory);
   }
 };
 
 Snapshot::Snapshot(Device device, size_t bytes) : state_(new State{device}) {
   stream(device);
+  std::lock_guard no_capture(runtime().capture);
   TANDEM_CUDA(cudaHostAlloc(&state_->memory, bytes, cudaHostAllocDefault));
   TANDEM_CUDA(cudaEventCreateWithFlags(&state_->taken, cudaEventDisableTiming));
 }
 Snapshot::~Snapshot() = default;
 
 void Snapshot::take(const View& view) {
-  const cudaStream_t s = stream(state_->device);
+  state_->of = &own_stream(state_->device.index);
   const size_t bytes = static_cast<size_t>(view.dims.numel() * size_of(view.dtype));
-  TANDEM_CUDA(cudaMemcpyAsync(state_->memory, view.data, bytes, cudaMemcpyDeviceToHost, s));
-  TANDEM_CUDA(cudaEventRecord(state_->taken, s));
+  TANDEM_CUDA(cudaMemcpyAsync(state_->memory, view.data, bytes, cudaMemcpyDeviceToHost, state_->of->handle));
+  TANDEM_CUDA(cudaEventRecord(state_->taken, state_->of->handle));
 }
 
 const void* Snapshot::wait() const {
-  Stream& s = own_stream(state_->device.index);
+  stream(state_->device);
   TANDEM_CUDA(cudaEventSynchronize(state_->taken));
-  throw_refusal(s);
+  throw_refusal(*state_->of);
   return state_->memory;
 }
 

@@ -56,7 +56,6 @@ struct Machine {
   std::set<void*> pinned;
   int64_t calls_left = environment("TANDEM_EMULATED_FAULT_AFTER", -1);  // < 0: nothing fails
   cudaError_t error = static_cast<cudaError_t>(environment("TANDEM_EMULATED_FAULT", cudaErrorLaunchFailure));
-  cudaError_t last = cudaSuccess;
   const int gpus = static_cast<int>(environment("TANDEM_EMULATED_GPUS", 1));
   const size_t memory = static_cast<size_t>(environment("TANDEM_EMULATED_MIB", kRegion >> 20)) << 20;
 
@@ -67,6 +66,7 @@ Machine& machine() {
   return *the_machine;
 }
 thread_local EmulatedStream* capturing = nullptr;
+thread_local cudaError_t last_error = cudaSuccess;
 
 using Lock = std::lock_guard<std::recursive_mutex>;
 
@@ -86,17 +86,17 @@ cudaError_t begin() {
   if (m.calls_left < 0) return cudaSuccess;
   if (m.calls_left-- > 0) return cudaSuccess;
   m.calls_left = m.error == cudaErrorMemoryAllocation ? -1 : 0;  // a broken device stays so
-  return m.last = m.error;
+  return last_error = m.error;
 }
 #define BEGIN()                     \
   const Lock lock(machine().mutex); \
   if (const cudaError_t e = begin(); e != cudaSuccess) return e
 
 // What a thread may not do while it captures.
-#define NOT_WHILE_CAPTURING()                                  \
-  if (capturing) {                                             \
-    capturing->capture_spoiled = true;                         \
-    return machine().last = cudaErrorStreamCaptureUnsupported; \
+#define NOT_WHILE_CAPTURING()                              \
+  if (capturing) {                                         \
+    capturing->capture_spoiled = true;                     \
+    return last_error = cudaErrorStreamCaptureUnsupported; \
   }
 
 void add(EmulatedStream& stream, Work work) {
@@ -132,7 +132,7 @@ void emulator::fail_after(int calls, cudaError_t error) {
   const Lock lock(machine().mutex);
   machine().calls_left = calls;
   machine().error = error;
-  if (calls < 0) machine().last = cudaSuccess;
+  if (calls < 0) last_error = cudaSuccess;
 }
 
 const char* cudaGetErrorName(cudaError_t error) {
@@ -178,7 +178,7 @@ const char* cudaGetErrorString(cudaError_t error) {
 }
 cudaError_t cudaGetLastError() {
   const Lock lock(machine().mutex);
-  return std::exchange(machine().last, cudaSuccess);
+  return std::exchange(last_error, cudaSuccess);
 }
 
 cudaError_t cudaGetDeviceCount(int* count) {
@@ -208,7 +208,7 @@ cudaError_t cudaMalloc(void** memory, size_t bytes) {
   NOT_WHILE_CAPTURING();
   Machine& m = machine();
   bytes = (std::max<size_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
-  if (m.in_use + bytes > m.memory) return m.last = cudaErrorMemoryAllocation;
+  if (m.in_use + bytes > m.memory) return last_error = cudaErrorMemoryAllocation;
   if (!m.memory_of_region) {
     void* contents = mmap(nullptr, kRegion, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (contents == MAP_FAILED) fault("no address space for device memory");
@@ -219,7 +219,7 @@ cudaError_t cudaMalloc(void** memory, size_t bytes) {
     if (begin >= offset + bytes) break;
     offset = begin + size;
   }
-  if (offset + bytes > kRegion) return m.last = cudaErrorMemoryAllocation;
+  if (offset + bytes > kRegion) return last_error = cudaErrorMemoryAllocation;
   m.blocks[offset] = bytes;
   m.in_use += bytes;
   *memory = m.region + offset;
@@ -340,7 +340,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
     *graph = captured.release();
     return cudaSuccess;
   }
-  return machine().last = cudaErrorStreamCaptureInvalidated;
+  return last_error = cudaErrorStreamCaptureInvalidated;
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
   BEGIN();

@@ -7,6 +7,7 @@
 
 #include "../catch.hpp"
 #include "program.h"
+#include "tandem/core/dispatch.h"
 #include "tandem/data/digits.h"
 
 using namespace tandem;
@@ -28,7 +29,7 @@ TrainSettings small_settings() {
   return s;
 }
 
-struct Recorder : TrainObserver {
+struct Seen : TrainObserver {
   int64_t total = 0;
   std::vector<StepRecord> steps;
   std::vector<ValidationRecord> validations;
@@ -55,7 +56,7 @@ TEST_CASE("An observer sees every step and every validation") {
   const Splits data = small_data();
   const TrainSettings s = resolve(small_settings());
   const auto model = make_model(s, data.train);
-  Recorder seen;
+  Seen seen;
   const TrainResult result = train(*model, data, s, seen);
   REQUIRE(seen.total == 36);  // 400 / 32 = 12 batches, the tail dropped
   REQUIRE(seen.steps.size() == 36);
@@ -82,7 +83,7 @@ TEST_CASE("A run that is asked to stop ends after that step") {
   const Splits data = small_data();
   const TrainSettings s = resolve(small_settings());
   const auto model = make_model(s, data.train);
-  Recorder seen;
+  Seen seen;
   seen.stop_after = 5;
   const TrainResult result = train(*model, data, s, seen);
   CHECK(result.interrupted);
@@ -94,12 +95,12 @@ TEST_CASE("A run stops at the first validation that reaches its target, and only
   const Splits data = small_data();
   TrainSettings s = small_settings();
   s.eval_every = 3;
-  const auto run = [&](double target, Recorder& seen) {
+  const auto run = [&](double target, Seen& seen) {
     s.target = target;
     const TrainSettings settings = resolve(s);
     return train(*make_model(settings, data.train), data, settings, seen);
   };
-  Recorder whole, early, never;
+  Seen whole, early, never;
   const TrainResult all = run(0, whole);
   CHECK(!all.reached);
   // The target is the accuracy of a validation in the middle: the first one that has as much ends the run.
@@ -115,7 +116,7 @@ TEST_CASE("A run stops at the first validation that reaches its target, and only
   for (size_t i = 0; i <= first; ++i)
     CHECK(early.validations[i].validation.loss == whole.validations[i].validation.loss);
   s.eval_from = 10;
-  Recorder late;
+  Seen late;
   run(0, late);
   CHECK(late.validations.front().step == 12);
   CHECK(late.validations.back().validation.loss == whole.validations.back().validation.loss);
@@ -148,7 +149,7 @@ TEST_CASE("Two threads that train two models get what one after the other gets")
   settings[1].seed = 9;
   const auto run = [&](size_t i) {
     const auto model = make_model(settings[i], data.train);
-    Recorder seen;
+    Seen seen;
     train(*model, data, settings[i], seen);
     return state_bytes(*model);
   };
@@ -170,7 +171,7 @@ TEST_CASE("A model that diverges gets back the values of its start, or of its la
   s = resolve(s);
   const auto model = make_model(s, data.train);
   const auto before = state_bytes(*model);
-  Recorder seen;
+  Seen seen;
   const TrainResult result = train(*model, data, s, seen);
   CHECK(result.diverged);
   CHECK(result.model_step == 0);
@@ -188,7 +189,7 @@ TEST_CASE("A model that diverges later, or is interrupted when it already has, g
   s.eval_every = 1;
   s = resolve(s);
   const auto model = make_model(s, data.train);
-  Recorder seen;
+  Seen seen;
   const TrainResult result = train(*model, data, s, seen);
   REQUIRE(result.diverged);
   REQUIRE(!seen.validations.empty());
@@ -199,13 +200,59 @@ TEST_CASE("A model that diverges later, or is interrupted when it already has, g
   s.eval_every = 0;
   const auto again = make_model(s, data.train);
   const auto before = state_bytes(*again);
-  Recorder stopped;
+  Seen stopped;
   stopped.stop_after = result.model_step + 1;  // its weights are not finite, though no loss has been so
   const TrainResult cut = train(*again, data, s, stopped);
   CHECK(cut.steps == stopped.stop_after);
   CHECK(cut.diverged);
   CHECK(cut.model_step == 0);
   CHECK(state_bytes(*again) == before);
+}
+
+TEST_CASE("Memory that fails in a step before any validation keeps no model, and after one that validation's") {
+  struct NoMemory : LaunchObserver {
+    void call(const char* kernel) override {
+      if (steps_left == 0 && std::string(kernel) == "SgdStep") throw OutOfMemory("none left");
+    }
+    void operand(const View&, Use) override {}
+    int64_t steps_left = -1;
+  } memory;
+  struct Until : Seen {
+    void on_step(const StepRecord& record) override {
+      Seen::on_step(record);
+      if (record.step == last) no_memory->steps_left = 0;
+    }
+    NoMemory* no_memory;
+    int64_t last = 0;
+  };
+  const Splits data = small_data();
+  TrainSettings s = small_settings();
+  s.eval_every = 4;
+  s = resolve(s);
+  const auto run = [&](int64_t last) {
+    Until seen;
+    seen.no_memory = &memory;
+    seen.last = last;
+    memory.steps_left = -1;
+    const auto model = make_model(s, data.train);
+    LaunchObserver* before = set_launch_observer(&memory);
+    try {
+      const TrainResult result = train(*model, data, s, seen);
+      set_launch_observer(before);
+      return result;
+    } catch (...) {
+      set_launch_observer(before);
+      throw;
+    }
+  };
+  CHECK_THROWS_AS(run(2), OutOfMemory);
+  const TrainResult result = run(6);
+  CHECK_THROWS_AS(std::rethrow_exception(result.failure), OutOfMemory);
+  CHECK(result.steps == 6);
+  CHECK(result.model_step == 4);
+  for (const auto& [name, tensor] : result.model) {
+    if (name.ends_with("num_batches_tracked")) CHECK(tensor.item() == 4);
+  }
 }
 
 TEST_CASE("check_training refuses what train would refuse, and changes nothing") {
