@@ -113,19 +113,19 @@ struct AvgPoolValue {
 // The windows that may have `place` of an axis: those that begin at it or up to their reach before.
 struct Windows {
   int first, last;
-  TANDEM_DEVICE Windows(int64_t place_, int64_t kernel_, int64_t stride_, int64_t padding, int64_t dilation_,
-                        int64_t windows_)
-      : kernel(static_cast<int>(kernel_)), stride(static_cast<int>(stride_)), dilation(static_cast<int>(dilation_)) {
+  TANDEM_DEVICE Windows(int64_t place_, int64_t kernel, int64_t stride_, int64_t padding, int64_t dilation_,
+                        int64_t windows)
+      : stride(static_cast<int>(stride_)), dilation(static_cast<int>(dilation_)) {
     place = static_cast<int>(place_ + padding);
-    const int64_t reach = (kernel_ - 1) * dilation_;
+    const int64_t reach = (kernel - 1) * dilation_;
     first = place > reach ? (place - static_cast<int>(reach) + stride - 1) / stride : 0;
-    last = static_cast<int>(min(windows_ - 1, place / stride));
+    last = static_cast<int>(min(windows - 1, place / stride));
   }
   // Whether window o does.
   TANDEM_DEVICE bool has(int o) const { return dilation == 1 || (place - o * stride) % dilation == 0; }
 
  private:
-  int kernel, stride, dilation, place;
+  int stride, dilation, place;
 };
 
 template <class T>

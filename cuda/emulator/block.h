@@ -6,7 +6,6 @@
 #include <bit>
 #include <cstdint>
 #include <cstring>
-#include <source_location>
 #include <type_traits>
 #include <vector>
 
@@ -15,7 +14,7 @@ namespace tandem::cuda {
 struct Block {
   int index, thread, threads;
 
-  void sync(std::source_location place = std::source_location::current()) const;
+  void sync(const char* file = __builtin_FILE(), int line = __builtin_LINE()) const;
   template <class T>
   T shuffle_xor(T value, int mask) const {
     static_assert(sizeof(T) <= 8 && std::is_trivially_copyable_v<T>);

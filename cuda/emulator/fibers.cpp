@@ -43,7 +43,7 @@ namespace {
 unsigned the_seed = 0;
 int skipped = -1;
 std::vector<std::string> barriers;
-std::map<std::pair<const char*, unsigned>, int> barrier_of_place;
+std::map<std::pair<const char*, int>, int> barrier_of_place;
 
 }  // namespace
 
@@ -143,17 +143,14 @@ void run_block(int block, const std::vector<int>& order) {
 
 }  // namespace
 
-void Block::sync(std::source_location place) const {
+void Block::sync(const char* file, int line) const {
   // By address first: one place has an address in each file that was compiled with it.
-  const std::pair<const char*, unsigned> address{place.file_name(), place.line()};
+  const std::pair<const char*, int> address{file, line};
   auto found = ::emulator::barrier_of_place.find(address);
   if (found == ::emulator::barrier_of_place.end()) {
-    const std::string file = address.first, name = file.substr(file.rfind('/') + 1) + ":" +
-                                                   std::to_string(address.second) + " in " + place.function_name();
+    const std::string path = file, name = path.substr(path.rfind('/') + 1) + ":" + std::to_string(line);
     std::vector<std::string>& barriers = ::emulator::barriers;
-    const auto same = std::find_if(barriers.begin(), barriers.end(), [&](const std::string& other) {
-      return other.substr(0, other.find(' ')) == name.substr(0, name.find(' '));
-    });
+    const auto same = std::find(barriers.begin(), barriers.end(), name);
     found = ::emulator::barrier_of_place.emplace(address, static_cast<int>(same - barriers.begin())).first;
     if (same == barriers.end()) barriers.push_back(name);
   }
