@@ -165,10 +165,10 @@ class Training {
   void validate() {
     validating_ = true;  // all steps are whole
     const Evaluation validation = evaluate(model_, data_.validation, settings_);
+    validating_ = false;
     if (!std::isfinite(validation.loss)) return diverge("validation loss", validation.loss, result_.steps);
     result_.model = copy_state(model_);
     result_.model_step = result_.steps;
-    validating_ = false;
     result_.validation = validation;
     // 99.3 % of 5,000 images are 4,965, though 99.3 / 100 is not quite 0.993.
     result_.reached = settings_.target > 0 && validation.accuracy >= settings_.target / 100 - 1e-9;

@@ -2,13 +2,15 @@
 //
 // The types of its operands say how each is used, which is all that a recorder, a planner or a
 // printer has to know; everything else is a scalar. `run(Cpu, k)` lives in core/cpu/, `run(Cuda, k)`
-// in cuda/, or in core/no_cuda.cpp where that is not built; a missing half is a link error. Kernels see Views, never a Tensor, and check nothing:
-// the op that launches them has checked every shape, dtype and device.
+// in cuda/, or in core/no_cuda.cpp where that is not built; a missing half is a link error. Kernels see
+// Views, never a Tensor, and check nothing: the op that launches them has checked every shape, dtype and device.
 //
 // Unless a line says otherwise: floating operands of one call share one dtype (float32 or float64),
 // `In`s with null data are absent options, outputs never alias inputs.
 #pragma once
 
+// A kernel is a line where it can be.
+// clang-format off
 #include <algorithm>
 #include <concepts>
 #include <tuple>

@@ -81,7 +81,7 @@ Plan::Plan(Recording recording, const CompileOptions& options, int threads)
   program_.end = recording.end;
   for (const auto& [address, storage] : escaped_) program_.escaped.insert(address);
   if (options.fuse) fuse(program_);
-  if (options.fuse && device_.kind == Device::Kind::cuda) fuse_for_gpu(program_);
+  if (options.fuse && device_.kind == Device::Kind::cuda) fuse_loss(program_);
   const bool block = options.block && device_.kind == Device::Kind::cpu;  // a GPU has threads for the whole batch
   if (block) pack(program_);
   if (block && options.order) order(program_);

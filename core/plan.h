@@ -35,7 +35,7 @@ struct Program {
 // either in the convolution that reads the result. The 1 with which a loss's gradient begins needs no call.
 void fuse(Program& program);
 // On a GPU, where a launch costs what a small call does: the loss and its gradient become one.
-void fuse_for_gpu(Program& program);
+void fuse_loss(Program& program);
 // Convolutions take their weights packed once for all chunks.
 void pack(Program& program);
 // Calls on whole batches that stand between row-wise ones move to the nearest place behind or before those.

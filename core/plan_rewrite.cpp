@@ -186,25 +186,6 @@ void fold_seed_of_loss(Program& program) {
   }
 }
 
-// ---- fuse_for_gpu ------------------------------------------------------------------------------------------
-
-// CrossEntropy, CrossEntropyGrad -> CrossEntropyBoth.
-void fuse_loss(Program& program) {
-  for (size_t i = 0; i < program.calls.size(); ++i) {
-    const CrossEntropy* loss = as<CrossEntropy>(program, i);
-    if (!loss) continue;
-    for (const size_t j : users_of(program, i, loss->x)) {
-      const CrossEntropyGrad* grad = as<CrossEntropyGrad>(program, j);
-      if (!grad || grad->dloss || grad->label.data != loss->label.data || grad->smoothing != loss->smoothing ||
-          !can_follow(program, i, j))
-        continue;
-      put(program, i, CrossEntropyBoth{loss->x, loss->label, loss->loss, grad->dx, grad->smoothing, grad->scale});
-      erase(program, j);
-      break;
-    }
-  }
-}
-
 // ---- pack --------------------------------------------------------------------------------------------------
 
 template <class K>
@@ -272,7 +253,22 @@ void fuse(Program& program) {
   fold_seed_of_loss(program);
 }
 
-void fuse_for_gpu(Program& program) { fuse_loss(program); }
+// CrossEntropy, CrossEntropyGrad -> CrossEntropyBoth.
+void fuse_loss(Program& program) {
+  for (size_t i = 0; i < program.calls.size(); ++i) {
+    const CrossEntropy* loss = as<CrossEntropy>(program, i);
+    if (!loss) continue;
+    for (const size_t j : users_of(program, i, loss->x)) {
+      const CrossEntropyGrad* grad = as<CrossEntropyGrad>(program, j);
+      if (!grad || grad->dloss || grad->label.data != loss->label.data || grad->smoothing != loss->smoothing ||
+          !can_follow(program, i, j))
+        continue;
+      put(program, i, CrossEntropyBoth{loss->x, loss->label, loss->loss, grad->dx, grad->smoothing, grad->scale});
+      erase(program, j);
+      break;
+    }
+  }
+}
 
 void recompute(Program& program) {
   for (size_t i = 0; i < program.calls.size(); ++i) {

@@ -191,7 +191,8 @@ struct SgdHyper {
 // hyper = {scale, momentum, weight_decay, dampening}, lr = rate scale
 template <class T>
 TANDEM_HD SgdHyper<T> sgd_hyper(double rate, const double* hyper) {
-  return {static_cast<T>(rate * hyper[0]), static_cast<T>(hyper[1]), static_cast<T>(hyper[2]), static_cast<T>(1 - hyper[3])};
+  return {static_cast<T>(rate * hyper[0]), static_cast<T>(hyper[1]), static_cast<T>(hyper[2]),
+          static_cast<T>(1 - hyper[3])};
 }
 template <class T>
 TANDEM_HD void sgd(T& p, T& v, T g, const SgdHyper<T>& h, bool nesterov, bool first) {

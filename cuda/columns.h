@@ -139,8 +139,8 @@ void map_columns(Device device, int64_t pixels, int64_t channels, int64_t inner,
                    : launch(device, columns.blocks(), MapColumns<false, F>{columns, f});
 }
 
-// f.finish(block, column, total of f(column, values)), where totals are F::Total: as it is constructed, of nothing; add()
-// takes in another. Of a column in shares, the last block to come adds them up in order.
+// f.finish(block, column, total of f(column, values)), where totals are F::Total: as it is constructed, of nothing;
+// add() takes in another. Of a column in shares, the last block to come adds them up in order.
 template <bool straight, class F>
 struct ReduceColumns {
   using Total = typename F::Total;

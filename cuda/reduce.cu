@@ -129,10 +129,6 @@ struct FactorOfClip {
   }
 };
 
-// A batch is one chunk here, so nothing is added to.
-template <class From, class To>
-using RowSums = ReduceValues<ReduceOp::sum, From, To>;
-
 }  // namespace
 }  // namespace tandem::cuda
 
@@ -172,7 +168,8 @@ void run(Cuda, const SumRows& k) {
   const int64_t width = dims[dims.rank() - 1];
   floating(k.dy.dtype, [&]<class T>(T) {
     floating(k.db.dtype, [&]<class S>(S) {
-      reduce_columns(k.dy.device, dims.numel() / width, width, 1, RowSums<T, S>{k.dy.as<T>(), k.db.as<S>(), 1});
+      reduce_columns(k.dy.device, dims.numel() / width, width, 1,
+                     ReduceValues<ReduceOp::sum, T, S>{k.dy.as<T>(), k.db.as<S>(), 1});
     });
   });
 }

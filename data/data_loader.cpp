@@ -82,7 +82,7 @@ struct DataLoader::State {
   bool mostly_zero;
   int64_t next_epoch = 0;
 
-  std::mutex mutex;  // guards `plans`: the prefetching thread asks for batches too
+  std::mutex mutex;                           // guards `plans`: the prefetching thread asks for batches too
   std::shared_ptr<const EpochPlan> plans[2];  // of an even and of an odd epoch: the next may be drawn ahead
 
   int64_t prefetched_epoch = -1;

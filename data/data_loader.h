@@ -39,8 +39,8 @@ class DataLoader {
   ~DataLoader();
   DataLoader(DataLoader&&) noexcept;
 
-  int64_t batches() const;  // per epoch
-  int64_t samples() const;  // per epoch: rows served
+  int64_t batches() const;                     // per epoch
+  int64_t samples() const;                     // per epoch: rows served
   int64_t rows_of_batch(int64_t index) const;  // throws ValueError for an index that is not in [0, batches())
   const Dataset& data() const;
   void set_epoch(int64_t epoch);

@@ -27,7 +27,9 @@ Adam::Adam(const char* name, const std::vector<ParameterGroup>& groups, AdamOpti
   }
 }
 
-void Adam::update(const Moved& m) { launch(AdamStep{m.rate, m.g, m.hyper, m.steps, m.p, m.state1, m.state2, decoupled_}); }
+void Adam::update(const Moved& m) {
+  launch(AdamStep{m.rate, m.g, m.hyper, m.steps, m.p, m.state1, m.state2, decoupled_});
+}
 
 std::array<double, 5> Adam::hyper(const Slot& slot) const {
   return {slot.lr_scale, options_.beta1, options_.beta2, options_.eps, slot.weight_decay};

@@ -320,8 +320,9 @@ TEST_CASE("A loader gathers the rows it is asked for, and refuses those that its
   const Batch part = loader.gather(rows({3, 1, 2, 0}), {}, 1, 3);
   CHECK(part.x.to_vector<float>() == std::vector<float>{51 * (1.0f / 255), 102 * (1.0f / 255)});
   CHECK(part.y.to_vector<int32_t>() == std::vector<int32_t>{1, 2});
-  CHECK(error_of([&] { loader.gather(rows({3, 1}), {}, 1, 3); }) ==
-        "DataLoader: expected a part of rows[2], got [1, 3)");
+  CHECK(error_of([&] {
+          loader.gather(rows({3, 1}), {}, 1, 3);
+        }) == "DataLoader: expected a part of rows[2], got [1, 3)");
   CHECK_NOTHROW(loader.gather(rows({9, 1}), {}, 1, 2));  // the others are not read
   for (const int32_t stray : {4, -1}) {
     CHECK(error_of([&] {

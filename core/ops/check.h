@@ -70,8 +70,8 @@ const Window& check_window(const char* op, const Window& window);
 // The shape [N, H', W', channels] of what a window makes of x[N, H, W, C]. Throws ShapeError if it does not fit.
 Shape window_shape(const char* op, const Shape& x, const Window& window, int64_t channels, bool ceil_mode = false);
 
-// Runs a kernel that sums over the rows of a batch, lane by lane, and adds the lanes up in order. On a GPU there is one,
-// of either dtype.
+// Runs a kernel that sums over the rows of a batch, lane by lane, and adds the lanes up in order. On a GPU there is
+// one, of either dtype.
 template <class Kernel>
 Tensor sum_over_rows(const Tensor& batch, const Shape& shape, Dtype dtype, Dtype lane_dtype, Kernel kernel) {
   const int64_t lanes = chunking(batch.shape(), batch.device()).lanes();
